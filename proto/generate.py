@@ -1,11 +1,12 @@
-"""Generate the Python code of the wire contract from proto/freepage_proto/v1/*.proto, and compare it with what is committed.
+"""Generate the Python code of the wire contract from proto/freepage_proto/v1/*.proto, or check the committed code.
 
     python proto/generate.py            write *_pb2.py, *_pb2.pyi and *_pb2_grpc.py beside the .proto files
     python proto/generate.py --check    fail (exit code 1) when the committed code is not what would be written
 
-The generated code is committed, so that installing freepage needs no compiler. It is made with the oldest grpcio-tools that
-freepage supports, in an environment of its own (proto/.venv, made on first use): protobuf's generated code runs under
-its own major version and the next one, so code made with protobuf 6 runs under 6 and 7, and not the other way round.
+The generated code is committed, so that installing freepage needs no compiler. It is made with the oldest grpcio-tools
+that freepage supports, in an environment of its own (proto/.venv, made on first use): protobuf's generated code runs
+under its own major version and the next one, so code made with protobuf 6 runs under 6 and 7, and not the other way
+round.
 """
 
 from __future__ import annotations
@@ -39,12 +40,8 @@ def toolchain() -> Path:
 def generate(python: Path, output: Path) -> None:
     """Compile every .proto file into `output`, which mirrors this folder."""
     sources = sorted(str(path.relative_to(HERE)) for path in (HERE / PACKAGE).glob("*.proto"))
-    subprocess.run(
-        [python, "-m", "grpc_tools.protoc", "-I.", f"--python_out={output}", f"--pyi_out={output}"]
-        + [f"--grpc_python_out={output}", *sources],
-        check=True,
-        cwd=HERE,
-    )
+    outputs = [f"--{kind}_out={output}" for kind in ("python", "pyi", "grpc_python")]
+    subprocess.run([str(python), "-m", "grpc_tools.protoc", "-I.", *outputs, *sources], check=True, cwd=HERE)
     for path in (output / PACKAGE).glob("*_pb2_grpc.py"):
         if "class " not in path.read_text():  # a .proto file without services
             path.unlink()

@@ -1,0 +1,273 @@
+"""One NFS server: exports, and every procedure of the programs it speaks, behind one coroutine, `NfsServer.call`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from freepage_proto.mount3 import MntArgs, UmntArgs
+from freepage_proto.nfs3 import (
+    AccessArgs,
+    CommitArgs,
+    CreateArgs,
+    FileHandle,
+    FsinfoArgs,
+    FsstatArgs,
+    GetattrArgs,
+    LinkArgs,
+    LookupArgs,
+    MkdirArgs,
+    MknodArgs,
+    NfsStat3,
+    NullArgs,
+    NullRes,
+    PathconfArgs,
+    ReadArgs,
+    ReaddirArgs,
+    ReaddirplusArgs,
+    ReadlinkArgs,
+    ReadRes,
+    RemoveArgs,
+    RenameArgs,
+    SetattrArgs,
+    SymlinkArgs,
+    WriteArgs,
+    WriteRes,
+)
+from freepage_proto.nfsacl3 import GetaclArgs, GetaclRes
+from freepage_proto.nlm4 import LockArgs, NlmRes, NlmStat4, UnlockArgs
+from freepage_proto.rpc import AuthSys, CallHeader, Procedure, Program, RpcGarbageArgs, RpcProcedureUnavailable
+from freepage_server.nfsd.errors import NfsError, nfsstat3
+from freepage_server.nfsd.export import Export
+from freepage_server.nfsd.fh import Fh
+from freepage_server.nfsd.filecache import FileCache
+from freepage_server.nfsd.handles import HandleCodec
+from freepage_server.nfsd.lockd import LockManager
+from freepage_server.nfsd.mountd import MountDaemon
+from freepage_server.nfsd.nfs3 import Nfs3, WccOnWrite
+from freepage_server.nfsd.nfsacl import getacl
+from freepage_server.nfsd.stats import ServerStats
+from freepage_server.nfsd.vfs import Vfs
+
+__all__ = ["Clock", "Export", "NfsServer"]
+
+MAX_PAYLOAD = 1 << 20
+"""Largest READ, WRITE or READDIR in bytes (knfsd's max_block_size in the recordings)."""
+
+MAX_CLIENTS = 4096
+"""How many clients' boot instances are remembered."""
+
+
+class Clock(Protocol):
+    """Monotonic seconds, and a way to let them pass."""
+
+    def now(self) -> float: ...
+
+    async def sleep(self, seconds: float) -> None: ...
+
+
+class NfsServer:
+    """See `call`. ``wall_ns`` gives the time of day in ns; ``boot_ns`` tells this life of the server from the last.
+
+    ``secret`` keys the file handles: the same over restarts, and known to nobody else. The default is for a simulated
+    world; a server on a network is given its own.
+    """
+
+    def __init__(
+        self,
+        exports: Sequence[Export],
+        *,
+        clock: Clock,
+        wall_ns: Callable[[], int],
+        boot_ns: int = 0,
+        secret: bytes = b"freepage",
+        max_payload: int = MAX_PAYLOAD,
+        wcc_on_write: WccOnWrite = "none",
+    ) -> None:
+        self.exports: dict[str, Export] = {export.name: export for export in exports}
+        if len(self.exports) != len(exports):
+            raise ValueError("two exports have the same name")
+        self._exports_by_id = {export.id: export for export in exports}
+        self.clock = clock
+        self.wall_ns = wall_ns
+        self.stats = ServerStats()
+        self.handles = HandleCodec(secret)
+        self.files = FileCache()
+        self.vfs = Vfs(self.files)
+        self.locks = LockManager()
+        self.mountd = MountDaemon(self.exports, self.handles)
+        self._verf = boot_ns & (1 << 64) - 1
+        self._nfs3 = Nfs3(
+            self.vfs,
+            self.handles,
+            self._resolve,
+            self.write_verifier,
+            max_payload=max_payload,
+            wcc_on_write=wcc_on_write,
+        )
+        self._boot_instances: dict[str, int] = {}
+        self._last_pid = 0
+
+    # --- life -----------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Begin background work."""
+
+    async def stop(self) -> None:
+        """Write out everything and end background work. Calls must have ceased."""
+        await self.sync()
+
+    async def sync(self) -> None:
+        """Return when nothing is unwritten (sync(2))."""
+
+    async def drop_caches(self, what: int = 1) -> None:
+        """``echo what > /proc/sys/vm/drop_caches``: bit 0 drops clean pages, bit 1 inodes without pages."""
+
+    def next_local_pid(self) -> int:
+        """A process number for the next `LocalTask`."""
+        self._last_pid += 1
+        return self._last_pid
+
+    def write_verifier(self) -> bytes:
+        """Eight bytes that change when unstable data may have been lost (RFC 1813 section 3.3.7)."""
+        return self._verf.to_bytes(8, "big")
+
+    # --- calls ----------------------------------------------------------------------------------------------------
+
+    async def call(self, procedure: Procedure, header: CallHeader, args: object, peer: str = "local") -> object:
+        """Execute one call and return the procedure's result.
+
+        Raises RpcProcedureUnavailable and RpcGarbageArgs; every other failure is a status in the result.
+        """
+        self._note_boot_instance(header)
+        stats = self.stats.by_procedure[procedure]
+        self.stats.in_flight += 1
+        try:
+            result = await self._dispatch(procedure, header, args)
+        finally:
+            self.stats.in_flight -= 1
+        stats.calls += 1
+        status = getattr(result, "status", None)
+        if status is not None and status != 0:
+            stats.errors += 1
+        elif isinstance(result, ReadRes):
+            stats.bytes_read += result.count
+        elif isinstance(result, WriteRes):
+            stats.bytes_written += result.count
+        return result
+
+    async def _dispatch(self, procedure: Procedure, header: CallHeader, args: Any) -> object:
+        if not isinstance(args, ARGUMENTS[procedure]):
+            raise RpcGarbageArgs(f"{procedure.display_name} cannot take {type(args).__name__}")
+        program = procedure.program
+        if program is Program.NFS:
+            return await self._nfs3.handlers[procedure](header.cred, args)
+        if program is Program.MOUNT:
+            return self._mount(procedure, header, args)
+        if program is Program.NFSACL:
+            return self._nfsacl(procedure, header, args)
+        return self._nlm(procedure, header, args)
+
+    def _mount(self, procedure: Procedure, header: CallHeader, args: Any) -> object:
+        match procedure:
+            case Procedure.MOUNT_NULL:
+                return NullRes()
+            case Procedure.MOUNT_MNT:
+                return self.mountd.mnt(header, args)
+            case Procedure.MOUNT_DUMP:
+                return self.mountd.dump()
+            case Procedure.MOUNT_UMNT:
+                return self.mountd.umnt(header, args)
+            case Procedure.MOUNT_EXPORT:
+                return self.mountd.export()
+        raise RpcProcedureUnavailable(procedure.display_name)
+
+    def _nfsacl(self, procedure: Procedure, header: CallHeader, args: Any) -> object:
+        if procedure is Procedure.NFSACL_NULL:
+            return NullRes()
+        if procedure is Procedure.NFSACL_GETACL:
+            try:
+                fh, _ = self._resolve(args.object, header.cred)
+                return getacl(fh.attributes(), args.mask)
+            except (OSError, NfsError) as failure:
+                return GetaclRes(nfsstat3(failure))
+        raise RpcProcedureUnavailable(procedure.display_name)
+
+    def _nlm(self, procedure: Procedure, header: CallHeader, args: Any) -> object:
+        if procedure is Procedure.NLM_NULL:
+            return NullRes()
+        try:
+            fh, _ = self._resolve(args.lock.file, header.cred)
+            fh.require_file()
+        except (OSError, NfsError) as failure:
+            stale = nfsstat3(failure) in (NfsStat3.STALE, NfsStat3.BADHANDLE)
+            return NlmRes(NlmStat4.STALE_FH if stale else NlmStat4.FAILED)
+        match procedure:
+            case Procedure.NLM_TEST:
+                return self.locks.test(header.client_id, args)
+            case Procedure.NLM_LOCK:
+                return self.locks.lock(header.client_id, args)
+            case Procedure.NLM_CANCEL:
+                return self.locks.cancel(header.client_id, args)
+            case Procedure.NLM_UNLOCK:
+                return self.locks.unlock(header.client_id, args)
+        raise RpcProcedureUnavailable(procedure.display_name)
+
+    # --- inside ---------------------------------------------------------------------------------------------------
+
+    def _resolve(self, handle: FileHandle, cred: AuthSys) -> tuple[Fh, AuthSys]:
+        export_id, key = self.handles.decode(handle)
+        export = self._exports_by_id.get(export_id)
+        if export is None:
+            raise NfsError(NfsStat3.STALE)  # no longer exported
+        return Fh(self.files, export, key), export.squashed(cred)
+
+    def _note_boot_instance(self, header: CallHeader) -> None:
+        """A client that has restarted holds no locks any more (what statd's NOTIFY tells a real server)."""
+        known = self._boot_instances.get(header.client_id)
+        if known == header.boot_instance:
+            return
+        if known is not None:
+            self.locks.free_client(header.client_id)
+        elif len(self._boot_instances) >= MAX_CLIENTS:
+            del self._boot_instances[next(iter(self._boot_instances))]
+        self._boot_instances[header.client_id] = header.boot_instance
+
+
+ARGUMENTS: dict[Procedure, type] = {
+    Procedure.NULL: NullArgs,
+    Procedure.GETATTR: GetattrArgs,
+    Procedure.SETATTR: SetattrArgs,
+    Procedure.LOOKUP: LookupArgs,
+    Procedure.ACCESS: AccessArgs,
+    Procedure.READLINK: ReadlinkArgs,
+    Procedure.READ: ReadArgs,
+    Procedure.WRITE: WriteArgs,
+    Procedure.CREATE: CreateArgs,
+    Procedure.MKDIR: MkdirArgs,
+    Procedure.SYMLINK: SymlinkArgs,
+    Procedure.MKNOD: MknodArgs,
+    Procedure.REMOVE: RemoveArgs,
+    Procedure.RMDIR: RemoveArgs,
+    Procedure.RENAME: RenameArgs,
+    Procedure.LINK: LinkArgs,
+    Procedure.READDIR: ReaddirArgs,
+    Procedure.READDIRPLUS: ReaddirplusArgs,
+    Procedure.FSSTAT: FsstatArgs,
+    Procedure.FSINFO: FsinfoArgs,
+    Procedure.PATHCONF: PathconfArgs,
+    Procedure.COMMIT: CommitArgs,
+    Procedure.MOUNT_NULL: NullArgs,
+    Procedure.MOUNT_MNT: MntArgs,
+    Procedure.MOUNT_DUMP: NullArgs,
+    Procedure.MOUNT_UMNT: UmntArgs,
+    Procedure.MOUNT_EXPORT: NullArgs,
+    Procedure.NFSACL_NULL: NullArgs,
+    Procedure.NFSACL_GETACL: GetaclArgs,
+    Procedure.NLM_NULL: NullArgs,
+    Procedure.NLM_TEST: LockArgs,
+    Procedure.NLM_LOCK: LockArgs,
+    Procedure.NLM_CANCEL: UnlockArgs,
+    Procedure.NLM_UNLOCK: UnlockArgs,
+}
+"""What each procedure takes; anything else is GARBAGE_ARGS."""

@@ -4,7 +4,7 @@
     python proto/generate.py --check    fail (exit code 1) when the committed code is not what would be written
 
 The generated code is committed, so that installing freepage needs no compiler. It is made with the oldest grpcio-tools
-that freepage supports, in an environment of its own (proto/.venv, made on first use): protobuf's generated code runs
+that freepage supports, in an environment of its own (`make proto` has one; else proto/.venv is made): protobuf's generated code runs
 under its own major version and the next one, so code made with protobuf 6 runs under 6 and 7, and not the other way
 round.
 """
@@ -12,10 +12,12 @@ round.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import subprocess
 import sys
 import tempfile
 import venv
+from importlib import metadata
 from pathlib import Path
 
 GRPCIO_TOOLS = "1.76.0"
@@ -25,7 +27,10 @@ SUFFIXES = ("_pb2.py", "_pb2.pyi", "_pb2_grpc.py")
 
 
 def toolchain() -> Path:
-    """The Python of the environment that holds grpcio-tools; makes that environment when it is missing or too new."""
+    """A Python with the right grpcio-tools: this one, or that of proto/.venv, which is made when it is missing."""
+    with contextlib.suppress(metadata.PackageNotFoundError):
+        if metadata.version("grpcio-tools") == GRPCIO_TOOLS:
+            return Path(sys.executable)
     directory = HERE / ".venv"
     python = directory / "bin" / "python"
     stamp = directory / f"grpcio-tools-{GRPCIO_TOOLS}"

@@ -144,3 +144,7 @@ class RpcAuthError(RpcError):
 
 class RpcProcedureUnavailable(RpcError):
     """The server does not speak this program or procedure (RFC 5531 PROG_UNAVAIL, PROC_UNAVAIL)."""
+
+
+class RpcSystemError(RpcError):
+    """The server failed inside, before it had an answer of the protocol's own (RFC 5531 SYSTEM_ERR)."""

@@ -143,7 +143,7 @@ _ARGS: dict[Procedure, Callable[[Any], int]] = {
 """Bytes of the arguments; procedures without arguments are not there."""
 
 
-def call_size(procedure: Procedure, cred: AuthSys, args: object) -> int:
+def call_size(procedure: Procedure, args: object, cred: AuthSys) -> int:
     """Bytes that the call would have had on the wire, record mark included.
 
     NULL goes out with an AUTH_NONE credential, as Linux sends it (net/sunrpc/clnt.c:rpc_ping).

@@ -64,7 +64,7 @@ FRESH = Sattr3(mode=0o644)
     ],
 )
 def test_calls_have_the_recorded_size(procedure: Procedure, args: object, sent: int) -> None:
-    assert xdr.call_size(procedure, CRED, args) == sent
+    assert xdr.call_size(procedure, args, CRED) == sent
 
 
 @pytest.mark.parametrize(
@@ -110,17 +110,17 @@ def test_listings_have_the_recorded_size() -> None:
 
 def test_null_travels_without_a_credential() -> None:
     crowd = AuthSys(0, 0, tuple(range(16)), "a.long.machine.name")
-    assert xdr.call_size(P.MOUNT_NULL, crowd, nfs3.NullArgs()) == 44
-    assert xdr.call_size(P.GETATTR, crowd, nfs3.GetattrArgs(FH)) == 92 + 4 * 16 + 12
+    assert xdr.call_size(P.MOUNT_NULL, nfs3.NullArgs(), crowd) == 44
+    assert xdr.call_size(P.GETATTR, nfs3.GetattrArgs(FH), crowd) == 92 + 4 * 16 + 12
 
 
 def test_the_side_programs_have_sizes_too() -> None:
     lock = nlm4.NlmLock(FH, b"owner", 1, 0, 0)
     header = xdr.RECORD_MARK + xdr.CALL_HEADER + xdr.auth_sys(CRED) + xdr.AUTH_NONE
     body = 8 + 4 + 4 + (4 + 8) + 20 + (4 + 8) + 4 + 8 + 8 + 4 + 4
-    assert xdr.call_size(P.NLM_LOCK, CRED, nlm4.LockArgs(lock, True)) == header + body
+    assert xdr.call_size(P.NLM_LOCK, nlm4.LockArgs(lock, True), CRED) == header + body
     assert xdr.reply_size(P.NLM_LOCK, nlm4.NlmRes(nlm4.NlmStat4.GRANTED)) == 24 + 8 + 4
-    assert xdr.call_size(P.MOUNT_MNT, CRED, mount3.MntArgs(b"/export")) == header + 12
+    assert xdr.call_size(P.MOUNT_MNT, mount3.MntArgs(b"/export"), CRED) == header + 12
     assert xdr.reply_size(P.MOUNT_MNT, mount3.MntRes(mount3.MountStat3.OK, FH, (1,))) == 24 + 4 + 20 + 8
-    assert xdr.call_size(P.NFSACL_GETACL, CRED, nfsacl3.GetaclArgs(FH, nfsacl3.AclMask.ACL)) == header + 24
+    assert xdr.call_size(P.NFSACL_GETACL, nfsacl3.GetaclArgs(FH, nfsacl3.AclMask.ACL), CRED) == header + 24
     assert xdr.reply_size(P.NFSACL_GETACL, nfsacl3.GetaclRes(OK, FATTR)) == 24 + 4 + 88 + 4 + 16

@@ -14,7 +14,6 @@ VENV ?= .venv
 ARGS ?=
 BIN := $(VENV)/bin
 SOURCES := pagecache client server runtime lab
-LOCKS := requirements.lock requirements-dev.lock requirements-proto.lock
 
 # Which Python: the one asked for, or the first of these that runs and is new enough. A version manager's shim may be on
 # PATH without a Python behind it, hence "runs".
@@ -131,6 +130,7 @@ lock:  ## resolve the dependencies anew (UPGRADE=--upgrade takes newer versions)
 	@command -v uv >/dev/null 2>&1 || { echo "make lock needs uv (pip install uv)" >&2; exit 1; }
 	$(UV_COMPILE) pyproject.toml --extra ops --group dev -o requirements-dev.lock
 	$(UV_COMPILE) pyproject.toml --extra ops -c requirements-dev.lock -o requirements.lock
+	$(UV_COMPILE) --group build -c requirements-dev.lock -o requirements-build.lock
 	$(UV_COMPILE) --group proto -o requirements-proto.lock
 
 .PHONY: clean

@@ -133,13 +133,15 @@ def pins(name: str) -> dict[str, str]:
 
 def test_the_locks_agree_and_cover_what_is_declared() -> None:
     users, developers = pins("requirements.lock"), pins("requirements-dev.lock")
-    assert users.items() <= developers.items()
+    assert users.items() | pins("requirements-build.lock").items() <= developers.items()
     project = PYPROJECT["project"]
+    groups = PYPROJECT["dependency-groups"]
     declared = [*project["dependencies"], *(d for extra in project["optional-dependencies"].values() for d in extra)]
     for lock, requirements in (
         (users, declared),
-        (developers, [*declared, *PYPROJECT["dependency-groups"]["dev"]]),
-        (pins("requirements-proto.lock"), PYPROJECT["dependency-groups"]["proto"]),
+        (developers, [*declared, *groups["build"], *(d for d in groups["dev"] if isinstance(d, str))]),
+        (pins("requirements-build.lock"), groups["build"]),
+        (pins("requirements-proto.lock"), groups["proto"]),
     ):
         assert {re.split(r"[<>=!~ \[]", requirement)[0] for requirement in requirements} <= lock.keys(), "make lock"
 

@@ -1,0 +1,158 @@
+"""freepage: a Linux-like page cache in user space, and the hook that runs when a page leaves it.
+
+The package is pure: time, chance and waiting are handed in. File systems plug in through AddressSpaceOperations.
+"""
+
+from __future__ import annotations
+
+from .address_space import AddressSpace, AddressSpaceOperations, Host
+from .audit import AuditReport, OrphanGroup
+from .cache import PageCache
+from .errors import NoMemory, RuleViolation, WouldBlock
+from .errseq import ErrSeq
+from .fadvise import (
+    POSIX_FADV_DONTNEED,
+    POSIX_FADV_NOREUSE,
+    POSIX_FADV_NORMAL,
+    POSIX_FADV_RANDOM,
+    POSIX_FADV_SEQUENTIAL,
+    POSIX_FADV_WILLNEED,
+    fadvise_dontneed,
+    generic_fadvise,
+)
+from .file import File, FileRaState
+from .filemap import (
+    ZERO_PAGE,
+    add_to_page_cache_lru,
+    alloc_page_cache,
+    find_lock_page,
+    find_or_create_page,
+    lock_page,
+    migrate_page,
+    remove_from_page_cache,
+    replace_page_cache_page,
+    wait_on_page_writeback_range,
+)
+from .page import PAGE_SHIFT, PAGE_SIZE, Page
+from .policy import HookPolicy, RemovalPath
+from .read import filemap_read, read_mapping_page, read_nowait
+from .readahead import (
+    ReadaheadControl,
+    force_page_cache_readahead,
+    page_cache_async_ra,
+    page_cache_sync_ra,
+)
+from .sanitizer import RULES
+from .slab import Ledger, ObjectState, OrphanRecord, SlabAccount, SlabCache, SlabObject
+from .swap import lru_add_drain, mark_page_accessed
+from .truncate import (
+    generic_error_remove_page,
+    invalidate_inode_pages2_range,
+    invalidate_mapping_pages,
+    truncate_inode_pages_final,
+    truncate_inode_pages_final_wait,
+    truncate_inode_pages_range,
+    truncate_pagecache,
+)
+from .vmscan import MemCgroup
+from .vmstat import VmStat
+from .wait import Future, WaitQueue
+from .write import generic_perform_write, simple_write_begin, simple_write_end
+from .writeback import (
+    BackingDevInfo,
+    BdiWriteback,
+    DirtyDomain,
+    WritebackControl,
+    balance_dirty_pages_ratelimited,
+    cancel_dirty_page,
+    clear_page_dirty_for_io,
+    do_writepages,
+    end_page_writeback,
+    filemap_dirty_page,
+    filemap_fdatawrite_range,
+    set_page_dirty,
+    set_page_writeback,
+    write_cache_pages,
+)
+
+__all__ = [
+    "PAGE_SHIFT",
+    "PAGE_SIZE",
+    "POSIX_FADV_DONTNEED",
+    "POSIX_FADV_NOREUSE",
+    "POSIX_FADV_NORMAL",
+    "POSIX_FADV_RANDOM",
+    "POSIX_FADV_SEQUENTIAL",
+    "POSIX_FADV_WILLNEED",
+    "RULES",
+    "ZERO_PAGE",
+    "AddressSpace",
+    "AddressSpaceOperations",
+    "AuditReport",
+    "BackingDevInfo",
+    "BdiWriteback",
+    "DirtyDomain",
+    "ErrSeq",
+    "File",
+    "FileRaState",
+    "Future",
+    "HookPolicy",
+    "Host",
+    "Ledger",
+    "MemCgroup",
+    "NoMemory",
+    "ObjectState",
+    "OrphanGroup",
+    "OrphanRecord",
+    "Page",
+    "PageCache",
+    "ReadaheadControl",
+    "RemovalPath",
+    "RuleViolation",
+    "SlabAccount",
+    "SlabCache",
+    "SlabObject",
+    "VmStat",
+    "WaitQueue",
+    "WouldBlock",
+    "WritebackControl",
+    "add_to_page_cache_lru",
+    "alloc_page_cache",
+    "balance_dirty_pages_ratelimited",
+    "cancel_dirty_page",
+    "clear_page_dirty_for_io",
+    "do_writepages",
+    "end_page_writeback",
+    "fadvise_dontneed",
+    "filemap_dirty_page",
+    "filemap_fdatawrite_range",
+    "filemap_read",
+    "find_lock_page",
+    "find_or_create_page",
+    "force_page_cache_readahead",
+    "generic_error_remove_page",
+    "generic_fadvise",
+    "generic_perform_write",
+    "invalidate_inode_pages2_range",
+    "invalidate_mapping_pages",
+    "lock_page",
+    "lru_add_drain",
+    "mark_page_accessed",
+    "migrate_page",
+    "page_cache_async_ra",
+    "page_cache_sync_ra",
+    "read_mapping_page",
+    "read_nowait",
+    "remove_from_page_cache",
+    "replace_page_cache_page",
+    "set_page_dirty",
+    "set_page_writeback",
+    "simple_write_begin",
+    "simple_write_end",
+    "truncate_inode_pages_final",
+    "truncate_inode_pages_final_wait",
+    "truncate_inode_pages_range",
+    "truncate_pagecache",
+    "wait_on_page_writeback_range",
+    "write_cache_pages",
+]

@@ -1,0 +1,307 @@
+"""The way into the page cache, lookup, and the one door out of it (mm/filemap.c)."""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING
+
+from .errors import NoMemory
+from .page import HOOK_ABSENT, HOOK_MIGRATED, HOOK_SKIPPED, PAGE_SHIFT, PAGE_SIZE, Page
+from .policy import RemovalPath
+from .sanitizer import call_freepage
+from .swap import lru_cache_add
+from .workingset import Shadow, workingset_refault
+
+if TYPE_CHECKING:
+    from .address_space import AddressSpace
+    from .cache import PageCache
+
+ZERO_PAGE = bytes(PAGE_SIZE)
+
+
+# -- the way in ------------------------------------------------------------------------------------------------
+
+
+def add_to_page_cache_lru(mapping: AddressSpace, index: int, *, for_write: bool = False, noretry: bool = False) -> Page:
+    """A new page at `index`: locked before it is visible, charged, queued for its LRU list (filemap_add_folio).
+
+    Preconditions: no page there. Charging may reclaim. Raises NoMemory. A shadow found there is a refault, except for
+    a page about to be written.
+    """
+    assert index not in mapping.pages, f"page {index} of {mapping.host.audit_name} exists"
+    cache = mapping.cache
+    memcg = cache.memcg
+    page = Page(cache, index)
+    page.locked = True
+    if memcg.stock:
+        memcg.stock -= 1
+    else:
+        memcg.charge(noretry=noretry)
+    page.charged = True
+    page.mapping = mapping
+    mapping.pages[index] = page
+    cache.nr_file_pages += 1
+    cache.stat.pgpgin += 1
+    if mapping.shadows:
+        shadow = mapping.shadows.pop(index, None)
+        if shadow is not None and not for_write:
+            workingset_refault(memcg, page, shadow)
+    lru_cache_add(memcg, page)
+    return page
+
+
+async def alloc_page_cache(mapping: AddressSpace, index: int, *, for_write: bool = False) -> Page | None:
+    """add_to_page_cache_lru by a task that may wait for memory. None: somebody else inserted the page meanwhile."""
+    while True:
+        try:
+            return add_to_page_cache_lru(mapping, index, for_write=for_write)
+        except NoMemory:
+            await reclaim_throttle(mapping.cache)
+            if index in mapping.pages:
+                return None
+
+
+async def reclaim_throttle(cache: PageCache) -> None:
+    """Reclaim found nothing to free: wait until writeback, or a read under way, makes a page reclaimable.
+
+    With no flusher to wake, the caller writes by itself. Raises NoMemory when nothing could ever become reclaimable.
+    """
+    cache.might_sleep("reclaim_throttle")
+    domain = cache.dirty
+    if domain.nr_dirty or domain.nr_writeback:
+        before = (domain.nr_dirty, domain.nr_writeback, cache.stat.nr_written)
+        waits = domain.nr_writeback > 0
+        for bdi in list(domain.bdis):
+            if bdi.nr_dirty:
+                if bdi.wb.wakeup():
+                    waits = True
+                else:
+                    await bdi.wb.writeback_all()
+        if before != (domain.nr_dirty, domain.nr_writeback, cache.stat.nr_written):
+            return
+        if waits:
+            await cache.throttled.wait("memory: dirty pages being written")
+            return
+    for page in cache.memcg.lruvec.inactive:
+        if page.locked:
+            page.get()
+            try:
+                await page.wait_locked()
+            finally:
+                page.put()
+            return
+    raise NoMemory
+
+
+async def find_or_create_page(mapping: AddressSpace, index: int, for_write: bool = True) -> Page:
+    """The page at `index`, locked and still in the mapping; for writing, also not under writeback (stable pages).
+
+    grab_cache_page_write_begin. Looks the page up again if it left the mapping while the lock was waited for.
+    """
+    cache = mapping.cache
+    while True:
+        page = mapping.pages.get(index)
+        if page is None:
+            page = await alloc_page_cache(mapping, index, for_write=for_write)
+            if page is None:
+                continue
+            return page
+        if cache.preempt is not None:
+            cache.preempt("lookup", page)
+        if not page.trylock():
+            await lock_page(page)
+        if page.mapping is not mapping:
+            page.unlock()
+            continue
+        if for_write and page.writeback:
+            await page.wait_writeback()
+        return page
+
+
+async def find_lock_page(mapping: AddressSpace, index: int) -> Page | None:
+    """The resident page at `index`, locked, or None (find_lock_page)."""
+    while True:
+        page = mapping.pages.get(index)
+        if page is None:
+            return None
+        if not page.trylock():
+            await lock_page(page)
+        if page.mapping is mapping:
+            return page
+        page.unlock()
+
+
+async def lock_page(page: Page) -> None:
+    """Wait for the lock with a reference held, so that the page is not freed meanwhile."""
+    page.get()
+    try:
+        await page.lock()
+    finally:
+        page.put()
+
+
+# -- the one exit door -----------------------------------------------------------------------------------------
+
+
+def remove_from_page_cache(page: Page, path: RemovalPath, function: str, *, shadow: Shadow | None = None) -> None:
+    """Send a locked page out of the cache. Every removal comes through here; does not block.
+
+    1. Take a_ops.freepage, while the mapping is certainly alive. 2. Remove the page from the tree and its tags.
+    3. Uncharge it. 4. Call the hook: the page is still locked, and no longer visible. 5. Drop the cache's reference.
+
+    `function` is the kernel function that removes, for the audit. A page somebody still holds stays charged, as in
+    Linux, until its last reference goes.
+    """
+    mapping = page.mapping
+    assert mapping is not None, f"removed twice: {page.describe()}"
+    cache = page.cache
+    index = page.index
+    if not page.locked:
+        cache.violation("hook_page_unlocked", f"{function}: {page.describe()}")
+    if page.private is not None:
+        cache.violation("private_left_behind", f"{function} with private data: {page.describe()}")
+    if page.dirty:
+        _account_dropped(cache, mapping, page, function)
+    preempt = cache.preempt
+
+    freepage = mapping.a_ops.freepage
+    if preempt is not None:
+        preempt("freepage_taken", page)
+
+    file_name = mapping.host.audit_name if page.owned is not None else ""
+    del mapping.pages[index]
+    if shadow is not None:
+        mapping.shadows[index] = shadow
+    if mapping.dirty_tags:
+        mapping.dirty_tags.pop(index, None)
+    page.mapping = None
+    cache.nr_file_pages -= 1
+
+    if page.refcount <= 0 and page.charged:
+        page.charged = False
+        cache.memcg.uncharge(1)
+    if preempt is not None:
+        preempt("removed", page)
+
+    cache.removed[path] += 1
+    if freepage is None:
+        page.hook = HOOK_ABSENT
+        cache.unhooked[path] += 1
+    elif cache.policy.rules and cache.policy.skips(path):
+        page.hook = HOOK_SKIPPED
+        cache.skipped[path] += 1
+        if page.owned is not None:
+            cache.skipped_owned[path] += 1
+    else:
+        cache.hook_calls[path] += 1
+        call_freepage(cache, mapping, page, freepage)
+    owned = page.owned
+    if owned is not None:
+        # Nobody will release it any more: this is the leak.
+        page.owned = None
+        cache.ledger.orphan(owned, file=file_name, index=index, path=path, function=function)
+        if page.hook != HOOK_SKIPPED:
+            cache.violation("private_left_behind", f"{owned.describe()} outlived {page.describe()}")
+    if preempt is not None:
+        preempt("hooked", page)
+
+    if page.refcount == -1:
+        page.refcount = 0
+    if page.refcount == 0:
+        cache.free_page(page)
+    else:
+        page.removed_alive = True
+        cache.nr_removed_pages += 1
+
+
+def _account_dropped(cache: PageCache, mapping: AddressSpace, page: Page, function: str) -> None:
+    """A page still dirty at the exit: data is lost; the counters are put right (filemap_unaccount_folio)."""
+    page.dirty = False
+    mapping.bdi.nr_dirty -= 1
+    mapping.bdi.domain.nr_dirty -= 1
+    cache.violation("dirty_page_dropped", f"{function}: {page.describe()}")
+
+
+async def replace_page_cache_page(old: Page, new_data: memoryview | bytes | bytearray) -> Page:
+    """Put a new, uptodate page in the place of a resident clean one (replace_page_cache_page; path `replace`).
+
+    Waits for the old page's lock and writeback. Returns the new page, unlocked. OSError(EBUSY): the old page is dirty
+    or has private data; OSError(ENOENT): it left the cache meanwhile. The new page owns no object until its file
+    system gives it one.
+    """
+    mapping = old.mapping
+    if mapping is None:
+        raise OSError(errno.ENOENT, "page is not in the cache")
+    cache = mapping.cache
+    cache.might_sleep("replace_page_cache_page")
+    await lock_page(old)
+    try:
+        await old.wait_writeback()
+        if old.mapping is not mapping:
+            raise OSError(errno.ENOENT, "page left the cache")
+        if old.dirty or old.private is not None:
+            raise OSError(errno.EBUSY, "page is dirty or has private data")
+        memcg = cache.memcg
+        index = old.index
+        new = Page(cache, index)
+        new.locked = True
+        new.fill(new_data)
+        new.uptodate = True
+        old.refcount += 1  # charging may reclaim, and must not take the page being replaced
+        try:
+            memcg.charge()
+        finally:
+            old.refcount -= 1
+        new.charged = True
+        remove_from_page_cache(old, RemovalPath.REPLACE, "replace_page_cache_page")
+        new.mapping = mapping
+        mapping.pages[index] = new
+        cache.nr_file_pages += 1
+        cache.stat.pgpgin += 1
+        lru_cache_add(memcg, new)
+        new.unlock()
+        return new
+    finally:
+        old.unlock()
+
+
+def migrate_page(old: Page) -> Page:
+    """Move a locked page's contents and objects to a new page in its slot; not an exit, the hook is not called.
+
+    folio_migrate_mapping. OSError(EBUSY): writeback, private data (nfs_migrate_folio), or somebody holds a reference.
+    The new page is returned locked, the old one stays locked.
+    """
+    mapping = old.mapping
+    assert mapping is not None and old.locked
+    if old.writeback or old.private is not None or old.refcount:
+        raise OSError(errno.EBUSY, "page is in use")
+    cache = old.cache
+    new = Page(cache, old.index)
+    new.locked = True
+    for name in ("data", "uptodate", "dirty", "referenced", "active", "workingset", "readahead", "error", "owned"):
+        setattr(new, name, getattr(old, name))
+    new.charged = old.charged
+    lruvec = cache.memcg.lruvec
+    if old.lru:
+        lruvec.remove(old)
+        lruvec.add(new)
+    if mapping.a_ops.migratepage is not None:
+        mapping.a_ops.migratepage(mapping, new, old)
+    new.mapping = mapping
+    mapping.pages[new.index] = new
+    old.mapping = None
+    old.owned = None
+    old.dirty = False
+    old.charged = False
+    old.hook = HOOK_MIGRATED
+    cache.migrated += 1
+    cache.free_page(old)
+    return new
+
+
+async def wait_on_page_writeback_range(mapping: AddressSpace, start: int = 0, end: int | None = None) -> None:
+    """Wait for the writeback of bytes [start, end) (filemap_fdatawait_range; the error is in wb_err)."""
+    mapping.cache.might_sleep("filemap_fdatawait_range")
+    last = None if end is None else -(-end >> PAGE_SHIFT)
+    for page in mapping.writeback_pages(start >> PAGE_SHIFT, last):
+        await page.wait_writeback()

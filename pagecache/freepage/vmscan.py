@@ -1,0 +1,354 @@
+"""Reclaim with two lists, inside a memory cgroup (mm/vmscan.c and mm/memcontrol.c, classic LRU of Linux 6.1).
+
+Everything here runs to its end without waiting: clean pages leave, dirty, written and private ones are activated and
+left to the flusher. Scan sizes are list >> priority, so the number of pages that one call frees follows the length of
+the lists: 57 = 1+3+7+15+31 at 4058 pages.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from math import isqrt
+from typing import TYPE_CHECKING
+
+from .errors import NoMemory
+from .filemap import remove_from_page_cache
+from .page import PAGE_SHIFT, Page
+from .policy import RemovalPath
+from .swap import LruBatches, lru_add_drain
+from .vmstat import VmStat
+from .workingset import workingset_eviction
+
+if TYPE_CHECKING:
+    from .cache import PageCache
+
+DEF_PRIORITY = 12
+SWAP_CLUSTER_MAX = 32
+MEMCG_CHARGE_BATCH = 64
+MAX_RECLAIM_RETRIES = 16
+_GIB_SHIFT = 30 - PAGE_SHIFT
+
+
+class Lruvec:
+    """The inactive and the active file list. The first key is the tail (oldest), the last one the head."""
+
+    __slots__ = ("activations_snapshot", "active", "inactive", "nonresident_age")
+
+    def __init__(self) -> None:
+        self.inactive: OrderedDict[Page, None] = OrderedDict()
+        self.active: OrderedDict[Page, None] = OrderedDict()
+        self.nonresident_age = 0
+        self.activations_snapshot = 0
+        """workingset_activate_file at the end of the last reclaim call"""
+
+    def add(self, page: Page) -> None:
+        """To the head of the list that the page's active flag names."""
+        page.lru = True
+        if page.active:
+            self.active[page] = None
+        else:
+            self.inactive[page] = None
+
+    def remove(self, page: Page) -> None:
+        page.lru = False
+        if page.active:
+            del self.active[page]
+        else:
+            del self.inactive[page]
+
+    def inactive_is_low(self) -> bool:
+        """Is the inactive list too short beside the active one? Ratio 1 below 1 GiB, isqrt(10 * GiB) above."""
+        inactive, active = len(self.inactive), len(self.active)
+        gib = (inactive + active) >> _GIB_SHIFT
+        return inactive * (isqrt(10 * gib) if gib else 1) < active
+
+
+class ScanControl:
+    """One reclaim call (struct scan_control)."""
+
+    __slots__ = (
+        "force_deactivate",
+        "may_deactivate",
+        "nr_reclaimed",
+        "nr_scanned",
+        "nr_to_reclaim",
+        "priority",
+        "skipped_deactivate",
+    )
+
+    def __init__(self, nr_to_reclaim: int) -> None:
+        self.nr_to_reclaim = nr_to_reclaim
+        self.nr_reclaimed = 0
+        self.nr_scanned = 0
+        self.priority = DEF_PRIORITY
+        self.may_deactivate = False
+        self.force_deactivate = False
+        self.skipped_deactivate = False
+
+
+class MemCgroup:
+    """A memory cgroup: a limit, what is charged to it, and the LRU lists of its pages.
+
+    `limit_pages` None is no limit. `other_pages` are kernel objects charged beside the page cache (inodes, dentries,
+    tree nodes, contexts); the embedder sets it.
+    """
+
+    def __init__(self, limit_pages: int | None = None, *, other_pages: int = 0) -> None:
+        self.limit_pages = limit_pages
+        self.other_pages = other_pages
+        self.usage_pages = 0
+        """charged pages of the cache, including the unused part of the stock"""
+        self.stock = 0
+        """prepaid pages (the per-CPU stock), at most 64"""
+        self.lruvec = Lruvec()
+        self.batches = LruBatches()
+        self.stat = VmStat()
+        self.memory_max_events = 0
+        self.on_all_dirty: Callable[[], None] | None = None
+        """reclaim found only dirty pages that nobody writes: wake the flusher (WB_REASON_VMSCAN)"""
+        self.trace: Callable[[int], None] | None = None
+        """called with the pages freed by each reclaim call"""
+
+    @property
+    def pages(self) -> int:
+        """Pages charged and in existence."""
+        return self.usage_pages - self.stock
+
+    def margin(self) -> int:
+        """Pages that can still be charged (mem_cgroup_margin)."""
+        if self.limit_pages is None:
+            return 1 << 62
+        return max(self.limit_pages - self.usage_pages - self.other_pages, 0)
+
+    # -- charging ----------------------------------------------------------------------------------------------
+
+    def charge(self, *, noretry: bool = False) -> None:
+        """Charge one page (try_charge_memcg). Reclaims at the limit; raises NoMemory when that does not help.
+
+        `noretry` is __GFP_NORETRY, as readahead allocates: one reclaim call and one look at the stocks, then failure.
+        """
+        if self.stock:
+            self.stock -= 1
+            return
+        limit = self.limit_pages
+        if limit is None or self.usage_pages + self.other_pages + MEMCG_CHARGE_BATCH <= limit:
+            self.usage_pages += MEMCG_CHARGE_BATCH
+            self.stock = MEMCG_CHARGE_BATCH - 1
+            return
+        retries = MAX_RECLAIM_RETRIES
+        drained = False
+        while self.usage_pages + self.other_pages + 1 > limit:
+            self.memory_max_events += 1
+            reclaimed = self.try_to_free_pages(1)
+            if self.margin() >= 1:
+                continue
+            if not drained:
+                self.drain_stock()
+                drained = True
+                continue
+            if noretry:
+                raise NoMemory
+            if reclaimed:
+                continue
+            if retries == 0:
+                raise NoMemory
+            retries -= 1
+        self.usage_pages += 1
+
+    def uncharge(self, nr: int) -> None:
+        self.usage_pages -= nr
+
+    def drain_stock(self) -> None:
+        """Give the prepaid pages back (drain_all_stock)."""
+        self.usage_pages -= self.stock
+        self.stock = 0
+
+    def resize(self, limit_pages: int | None) -> bool:
+        """Write memory.max. Reclaims down to it; False when what is left cannot be reclaimed now."""
+        self.limit_pages = limit_pages
+        if limit_pages is None:
+            return True
+        self.drain_stock()
+        retries = MAX_RECLAIM_RETRIES
+        while (excess := self.usage_pages + self.other_pages - limit_pages) > 0:
+            if self.try_to_free_pages(excess) == 0:
+                if retries == 0:
+                    return False
+                retries -= 1
+        return True
+
+    def shrink(self, nr: int) -> int:
+        """Write memory.reclaim: try to free `nr` pages; returns how many were."""
+        total = 0
+        retries = MAX_RECLAIM_RETRIES
+        while total < nr:
+            reclaimed = self.try_to_free_pages(nr - total)
+            if reclaimed == 0:
+                if retries == 0:
+                    break
+                retries -= 1
+            total += reclaimed
+        return total
+
+    # -- reclaim -----------------------------------------------------------------------------------------------
+
+    def try_to_free_pages(self, nr: int) -> int:
+        """One direct reclaim call with a target of max(nr, 32) pages; returns the number freed."""
+        sc = ScanControl(max(nr, SWAP_CLUSTER_MAX))
+        self.stat.allocstall += 1
+        do_try_to_free_pages(self, sc)
+        if self.trace is not None:
+            self.trace(sc.nr_reclaimed)
+        return sc.nr_reclaimed
+
+
+def do_try_to_free_pages(memcg: MemCgroup, sc: ScanControl) -> None:
+    """Priority 12 to 0 until enough was freed; once more with forced deactivation if nothing was."""
+    lruvec, stat = memcg.lruvec, memcg.stat
+    while True:
+        for sc.priority in range(DEF_PRIORITY, -1, -1):
+            sc.may_deactivate = (
+                sc.force_deactivate
+                or stat.workingset_activate_file != lruvec.activations_snapshot
+                or lruvec.inactive_is_low()
+            )
+            shrink_lruvec(memcg, sc)
+            if sc.nr_reclaimed >= sc.nr_to_reclaim:
+                break
+        lruvec.activations_snapshot = stat.workingset_activate_file
+        if sc.nr_reclaimed or not sc.skipped_deactivate:
+            return
+        sc.force_deactivate = True
+        sc.skipped_deactivate = False
+
+
+def shrink_lruvec(memcg: MemCgroup, sc: ScanControl) -> None:
+    """Scan list >> priority pages of both lists, in chunks of 32, until the target is met."""
+    lruvec = memcg.lruvec
+    nr_inactive = len(lruvec.inactive) >> sc.priority
+    nr_active = len(lruvec.active) >> sc.priority
+    reclaimed = 0
+    while nr_inactive or nr_active:
+        if nr_inactive:
+            n = min(nr_inactive, SWAP_CLUSTER_MAX)
+            nr_inactive -= n
+            reclaimed += shrink_inactive_list(memcg, sc, n)
+        if nr_active:
+            n = min(nr_active, SWAP_CLUSTER_MAX)
+            nr_active -= n
+            if sc.may_deactivate:
+                shrink_active_list(memcg, n)
+            else:
+                sc.skipped_deactivate = True
+        if reclaimed >= sc.nr_to_reclaim:
+            break
+    sc.nr_reclaimed += reclaimed
+
+
+def shrink_active_list(memcg: MemCgroup, nr_to_scan: int) -> None:
+    """Move pages from the active tail to the inactive head. The referenced bit is left as it is."""
+    lru_add_drain(memcg)
+    lruvec = memcg.lruvec
+    active, inactive = lruvec.active, lruvec.inactive
+    n = min(nr_to_scan, len(active))
+    for _ in range(n):
+        page, _none = active.popitem(last=False)
+        page.active = False
+        page.workingset = True
+        inactive[page] = None
+    memcg.stat.pgrefill += n
+    memcg.stat.pgdeactivate += n
+
+
+def shrink_inactive_list(memcg: MemCgroup, sc: ScanControl, nr_to_scan: int) -> int:
+    """Isolate pages from the inactive tail and reclaim what can be; the rest goes back to the head of its list."""
+    lru_add_drain(memcg)
+    lruvec, stat = memcg.lruvec, memcg.stat
+    inactive = lruvec.inactive
+    isolated: list[Page] = []
+    for _ in range(min(nr_to_scan, len(inactive))):
+        page, _none = inactive.popitem(last=False)
+        page.lru = False
+        isolated.append(page)
+    stat.pgscan_direct += len(isolated)
+    sc.nr_scanned += len(isolated)
+    unqueued_dirty = 0
+    reclaimed = 0
+    kept: list[Page] = []
+    for page in isolated:
+        if page.locked:
+            kept.append(page)
+            continue
+        page.locked = True
+        if _shrink_page(page):
+            reclaimed += 1
+        else:
+            kept.append(page)
+            if page.dirty and not page.writeback:
+                unqueued_dirty += 1
+        page.unlock()
+    for page in kept:
+        lruvec.add(page)
+        if page.active:
+            lruvec.nonresident_age += 1
+        elif page.refcount == 0 and page.mapping is None:
+            page.cache.free_page(page)
+    stat.pgsteal_direct += reclaimed
+    if isolated and unqueued_dirty == len(isolated) and memcg.on_all_dirty is not None:
+        memcg.on_all_dirty()
+    return reclaimed
+
+
+def _shrink_page(page: Page) -> bool:
+    """shrink_folio_list for one locked, isolated, unmapped file page. False: it is kept, perhaps activated."""
+    memcg = page.cache.memcg
+    if page.writeback:
+        page.readahead = True  # the reclaim meaning: rotate to the inactive tail when written
+        return _activate(memcg, page)
+    page.referenced = False  # a referenced page that is clean is reclaimed all the same
+    if page.dirty:
+        memcg.stat.nr_vmscan_immediate_reclaim += 1
+        page.readahead = True
+        return _activate(memcg, page)
+    mapping = page.mapping
+    if mapping is None:
+        return False
+    if page.private is not None and not release_page(page):
+        return _activate(memcg, page)
+    return remove_mapping(page.cache, page, RemovalPath.RECLAIM)
+
+
+def _activate(memcg: MemCgroup, page: Page) -> bool:
+    page.active = True
+    memcg.stat.pgactivate += 1
+    return False
+
+
+def release_page(page: Page) -> bool:
+    """filemap_release_folio: ask the file system to let go of the page's private data."""
+    mapping = page.mapping
+    assert mapping is not None
+    if page.writeback:
+        return False
+    releasepage = mapping.a_ops.releasepage
+    if releasepage is None or not releasepage(page):
+        return False
+    return page.private is None
+
+
+def remove_mapping(cache: PageCache, page: Page, path: RemovalPath) -> bool:
+    """__remove_mapping: freeze the count at zero if only the cache and we hold the page, and send it out.
+
+    Only reclaim leaves a shadow, and not in a mapping that is being evicted.
+    """
+    mapping = page.mapping
+    assert mapping is not None
+    if page.refcount != 0 or page.dirty:
+        return False
+    page.refcount = -1
+    shadow = None
+    if path is RemovalPath.RECLAIM and not mapping.exiting:
+        shadow = workingset_eviction(cache.memcg, page)
+    remove_from_page_cache(page, path, "__remove_mapping", shadow=shadow)
+    return True

@@ -1,0 +1,478 @@
+"""Dirty pages: thresholds, write_cache_pages, and the flusher (mm/page-writeback.c, fs/fs-writeback.c)."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+
+from .page import PAGE_SHIFT, PAGE_SIZE, Page
+from .swap import rotate_reclaimable_page
+
+if TYPE_CHECKING:
+    from .address_space import AddressSpace
+    from .wait import WaitQueue
+
+DIRTY_WRITEBACK_INTERVAL_S = 5.0
+DIRTY_EXPIRE_S = 30.0
+COMPLETIONS_PERIOD_S = 3.0
+MIN_WRITEBACK_PAGES = 1024
+VM_READAHEAD_PAGES = 32
+
+
+class WritebackControl:
+    """One writeback call (struct writeback_control). Byte ranges are half-open; `nr_to_write` counts down."""
+
+    __slots__ = (
+        "for_background",
+        "for_kupdate",
+        "nr_to_write",
+        "range_cyclic",
+        "range_end",
+        "range_start",
+        "reason",
+        "sync_all",
+    )
+
+    def __init__(
+        self,
+        sync_all: bool,
+        range_start: int = 0,
+        range_end: int | None = None,
+        nr_to_write: int | None = None,
+        range_cyclic: bool = False,
+        for_background: bool = False,
+        for_kupdate: bool = False,
+        reason: str = "sync",
+    ) -> None:
+        self.sync_all = sync_all
+        """WB_SYNC_ALL: every page dirty at the call is written, waiting for writeback under way"""
+        self.range_start = range_start
+        self.range_end = range_end
+        self.nr_to_write = nr_to_write
+        """None: no bound"""
+        self.range_cyclic = range_cyclic
+        self.for_background = for_background
+        self.for_kupdate = for_kupdate
+        self.reason = reason
+
+
+class DirtyDomain:
+    """What is dirty on the whole machine, and how much may be (global_wb_domain).
+
+    `dirtyable_pages` is free memory plus file pages: a number or a callable. Ratios are percent; bytes, where not None,
+    win over the ratio.
+    """
+
+    def __init__(
+        self,
+        *,
+        now: Callable[[], float],
+        dirtyable_pages: Callable[[], int] | int = 1 << 18,
+        dirty_ratio: int = 20,
+        background_ratio: int = 10,
+        dirty_bytes: int | None = None,
+        background_bytes: int | None = None,
+    ) -> None:
+        self.now = now
+        self.dirtyable_pages = dirtyable_pages
+        self.dirty_ratio = dirty_ratio
+        self.background_ratio = background_ratio
+        self.dirty_bytes = dirty_bytes
+        self.background_bytes = background_bytes
+        self.nr_dirty = 0
+        self.nr_writeback = 0
+        """pages under writeback, and NFS pages written but not committed"""
+        self.nr_unstable = 0
+        """the uncommitted part of nr_writeback"""
+        self.bdis: list[BackingDevInfo] = []
+        self.throttled: list[WaitQueue] = []
+        """one queue for each page cache of the domain: tasks waiting for writeback to get further"""
+        self._completions = 0
+        self._period = 0
+        self._period_end_s: float | None = None
+
+    def limits(self) -> tuple[int, int]:
+        """(background, dirty) thresholds in pages (domain_dirty_limits)."""
+        available = self.dirtyable_pages if isinstance(self.dirtyable_pages, int) else self.dirtyable_pages()
+        if self.dirty_bytes is not None:
+            thresh = -(-self.dirty_bytes // PAGE_SIZE)
+        else:
+            thresh = self.dirty_ratio * available // 100
+        if self.background_bytes is not None:
+            background = -(-self.background_bytes // PAGE_SIZE)
+        else:
+            background = self.background_ratio * available // 100
+        if background >= thresh:
+            background = thresh // 2
+        return background, thresh
+
+    def account_unstable(self, nr: int, bdi: BackingDevInfo | None = None) -> None:
+        """NFS: `nr` more (or, negative, fewer) pages are written but not committed; they count as writeback."""
+        self.nr_unstable += nr
+        self.nr_writeback += nr
+        if bdi is not None:
+            bdi.nr_writeback += nr
+        assert self.nr_unstable >= 0
+        if nr < 0:
+            self.progress()
+
+    def progress(self) -> None:
+        """Writeback got further: whoever is throttled looks again."""
+        for queue in self.throttled:
+            if queue:
+                queue.wake_all()
+
+    # -- the share of each device in recent completions (lib/flex_proportions.c) -------------------------------
+
+    def completed(self, bdi: BackingDevInfo) -> None:
+        """One page's writeback ended."""
+        self._advance()
+        bdi.catch_up(self._period)
+        bdi.completions += 1
+        self._completions += 1
+        if self._period_end_s is None:
+            self._period_end_s = self.now() + COMPLETIONS_PERIOD_S
+
+    def share(self, bdi: BackingDevInfo) -> tuple[int, int]:
+        """(numerator, denominator) of the device's fraction of recently completed writeback."""
+        self._advance()
+        bdi.catch_up(self._period)
+        num, den = bdi.completions, self._completions
+        if den <= num:
+            den = num or 1
+        return num, den
+
+    def _advance(self) -> None:
+        """Every 3 s the counts are halved, until nothing is left to halve."""
+        now = self.now()
+        while self._period_end_s is not None and now >= self._period_end_s:
+            if self._completions <= 1:
+                self._period_end_s = None
+                break
+            self._completions >>= 1
+            self._period += 1
+            self._period_end_s += COMPLETIONS_PERIOD_S
+
+
+class BackingDevInfo:
+    """A mount's backing device: readahead sizes, its part of the dirty pages, its flusher."""
+
+    def __init__(
+        self, name: str, *, domain: DirtyDomain, ra_pages: int = VM_READAHEAD_PAGES, io_pages: int = 0
+    ) -> None:
+        self.name = name
+        self.domain = domain
+        self.ra_pages = ra_pages
+        """read_ahead_kb / 4; copied into each file at open"""
+        self.io_pages = io_pages
+        """optimal I/O size (NFS: rsize / 4096)"""
+        self.nr_dirty = 0
+        self.nr_writeback = 0
+        self.completions = 0
+        self.period = 0
+        self.wb = BdiWriteback(self)
+        domain.bdis.append(self)
+
+    def catch_up(self, period: int) -> None:
+        if self.period != period:
+            self.completions >>= min(period - self.period, 64)
+            self.period = period
+
+    def unregister(self) -> None:
+        """The mount goes away (bdi_unregister)."""
+        self.domain.bdis.remove(self)
+
+
+class BdiWriteback:
+    """The flusher of one device (struct bdi_writeback). The embedder runs it: it owns the clock and the task.
+
+    While needs_timer() is true, call `await do_periodic(now)` every 5 s (dirty_writeback_centisecs); on_dirty is called
+    when the first inode gets dirty, so that the timer can be armed then, and on_wakeup when background writeback
+    should start at once (`await do_background()`).
+    """
+
+    def __init__(self, bdi: BackingDevInfo) -> None:
+        self.bdi = bdi
+        self.b_dirty: dict[AddressSpace, None] = {}
+        """dirty inodes in the order of their first dirtying (dirtied_when_s)"""
+        self.on_dirty: Callable[[], None] | None = None
+        self.on_wakeup: Callable[[], None] | None = None
+
+    def needs_timer(self) -> bool:
+        return bool(self.b_dirty)
+
+    def mark_inode_dirty(self, mapping: AddressSpace) -> None:
+        """Put the inode on the dirty list, unless it is there already."""
+        if mapping.dirtied_when_s is not None:
+            return
+        mapping.dirtied_when_s = self.bdi.domain.now()
+        first = not self.b_dirty
+        self.b_dirty[mapping] = None
+        if first and self.on_dirty is not None:
+            self.on_dirty()
+
+    def forget(self, mapping: AddressSpace) -> None:
+        """The inode is clean, or gone."""
+        self.b_dirty.pop(mapping, None)
+        mapping.dirtied_when_s = None
+
+    def over_bground_thresh(self) -> bool:
+        """wb_over_bg_thresh: too much dirty on the machine, or on this device beside its share of completions.
+
+        A device without recent completions has share 0, so that anything dirty on it is flushed at the next tick.
+        """
+        domain = self.bdi.domain
+        background, _ = domain.limits()
+        if domain.nr_dirty > background:
+            return True
+        num, den = domain.share(self.bdi)
+        return self.bdi.nr_dirty > background * num // den
+
+    def wakeup(self) -> bool:
+        """Ask the embedder for do_background(); False when nobody is there to run it."""
+        if self.on_wakeup is None:
+            return False
+        self.on_wakeup()
+        return True
+
+    async def do_periodic(self, now: float) -> None:
+        """One tick of wb_do_writeback: inodes dirty for 30 s, then the background check."""
+        for mapping in list(self.b_dirty):
+            if mapping.dirtied_when_s is not None and now - mapping.dirtied_when_s >= DIRTY_EXPIRE_S:
+                await self._write_inode(mapping, WritebackControl(False, for_kupdate=True, reason="periodic"))
+        await self.do_background()
+
+    async def do_background(self) -> None:
+        """Write until below the background threshold, in chunks of 1024 pages an inode, resumed where each stopped."""
+        while self.b_dirty and self.over_bground_thresh():
+            before = self.bdi.nr_dirty
+            wrote = False
+            for mapping in list(self.b_dirty):
+                if mapping not in self.b_dirty:
+                    continue
+                if not self.over_bground_thresh():
+                    return
+                wbc = WritebackControl(
+                    False, nr_to_write=MIN_WRITEBACK_PAGES, range_cyclic=True, for_background=True, reason="background"
+                )
+                await self._write_inode(mapping, wbc)
+                wrote = wrote or wbc.nr_to_write != MIN_WRITEBACK_PAGES
+            if not wrote or self.bdi.nr_dirty >= before:
+                return  # congested or failing: the next tick tries again
+
+    async def writeback_all(self, sync: bool = False) -> None:
+        """Write every dirty inode (sync(2), unmount): WB_SYNC_NONE, or WB_SYNC_ALL with waiting."""
+        for mapping in list(self.b_dirty):
+            await self._write_inode(mapping, WritebackControl(sync))
+
+    async def _write_inode(self, mapping: AddressSpace, wbc: WritebackControl) -> None:
+        """__writeback_single_inode: pages, then the inode itself; off the list when nothing is dirty any more."""
+        await do_writepages(mapping, wbc)
+        if mapping.poisoned:
+            return
+        if wbc.sync_all:
+            for page in mapping.writeback_pages():
+                await page.wait_writeback()
+        self.forget(mapping)
+        write_inode = mapping.a_ops.write_inode
+        if write_inode is not None:
+            await write_inode(mapping, wbc)
+        if mapping.dirty_tags and not mapping.poisoned:
+            self.mark_inode_dirty(mapping)
+
+
+async def do_writepages(mapping: AddressSpace, wbc: WritebackControl) -> None:
+    """The mapping's writepages, or write_cache_pages over its writepage. A read-only table writes nothing."""
+    mapping.cache.might_sleep("do_writepages")
+    a_ops = mapping.a_ops
+    if a_ops.writepages is not None:
+        await a_ops.writepages(mapping, wbc)
+    elif a_ops.writepage is not None:
+        await write_cache_pages(mapping, wbc, a_ops.writepage)
+
+
+async def filemap_fdatawrite_range(
+    mapping: AddressSpace, start: int, end: int | None, *, sync_all: bool = True
+) -> None:
+    """Start (sync_all: complete the starting of) writeback of bytes [start, end)."""
+    if mapping.dirty_tags:
+        await do_writepages(mapping, WritebackControl(sync_all, start, end))
+
+
+async def write_cache_pages(
+    mapping: AddressSpace,
+    wbc: WritebackControl,
+    writepage: Callable[[Page, WritebackControl], Awaitable[None]],
+) -> None:
+    """Walk the dirty pages in index order and hand each, locked and no longer dirty, to `writepage`.
+
+    WB_SYNC_ALL writes exactly the pages that were dirty at the call, waits for writeback under way, and goes on after
+    an error (the first one is raised at the end); WB_SYNC_NONE skips pages under writeback, stops at nr_to_write and
+    at the first error. `writepage` sets writeback and unlocks.
+    """
+    cyclic = wbc.range_cyclic
+    index = mapping.writeback_index if cyclic else wbc.range_start >> PAGE_SHIFT
+    end = None if cyclic or wbc.range_end is None else -(-wbc.range_end >> PAGE_SHIFT)
+    whole = not cyclic and wbc.range_start == 0 and end is None
+    done_index = index
+    done = False
+    first_error: OSError | None = None
+    while not done:
+        tagged = mapping.dirty_pages(index, end)
+        if not tagged:
+            break
+        for page in tagged:
+            done_index = page.index
+            if not page.trylock():
+                await page.lock()
+            if page.mapping is not mapping or not page.dirty:
+                page.unlock()
+                continue
+            if page.writeback:
+                if not wbc.sync_all:
+                    page.unlock()
+                    continue
+                await page.wait_writeback()
+            clear_page_dirty_for_io(page)
+            try:
+                await writepage(page, wbc)
+            except OSError as error:
+                if not wbc.sync_all:
+                    mapping.writeback_index = page.index + 1
+                    raise
+                if first_error is None:
+                    first_error = error
+            if wbc.nr_to_write is not None:
+                wbc.nr_to_write -= 1
+                if wbc.nr_to_write <= 0 and not wbc.sync_all:
+                    done = True
+                    break
+        if wbc.sync_all:
+            break  # only what was dirty at the call (the TOWRITE tag)
+        index = tagged[-1].index + 1
+    if cyclic and not done:
+        done_index = 0
+    if cyclic or (whole and (wbc.nr_to_write is None or wbc.nr_to_write > 0)):
+        mapping.writeback_index = done_index
+    if first_error is not None:
+        raise first_error
+
+
+def filemap_dirty_page(page: Page) -> bool:
+    """Set the dirty flag and the DIRTY tag (filemap_dirty_folio). True if the page was clean. Does not block."""
+    if page.dirty:
+        return False
+    mapping = page.mapping
+    if mapping is None:
+        return False
+    page.dirty = True
+    mapping.dirty_tags[page.index] = None
+    bdi = mapping.bdi
+    bdi.nr_dirty += 1
+    bdi.domain.nr_dirty += 1
+    page.cache.stat.nr_dirtied += 1
+    bdi.wb.mark_inode_dirty(mapping)
+    return True
+
+
+def set_page_dirty(page: Page) -> bool:
+    """The mapping's set_page_dirty, or filemap_dirty_page (folio_mark_dirty); clears the readahead/reclaim bit."""
+    mapping = page.mapping
+    if mapping is None:
+        return False
+    page.readahead = False
+    operation = mapping.a_ops.set_page_dirty
+    return filemap_dirty_page(page) if operation is None else operation(page)
+
+
+def clear_page_dirty_for_io(page: Page) -> bool:
+    """Clear the flag under the page lock, before the write; the tag stays until writeback starts."""
+    if not page.dirty:
+        return False
+    page.dirty = False
+    _account_cleaned(page)
+    return True
+
+
+def cancel_dirty_page(page: Page) -> None:
+    """Truncation: the data is not wanted any more (folio_cancel_dirty)."""
+    if not page.dirty:
+        return
+    page.dirty = False
+    _account_cleaned(page)
+    mapping = page.mapping
+    if mapping is not None:
+        mapping.dirty_tags.pop(page.index, None)
+
+
+def _account_cleaned(page: Page) -> None:
+    mapping = page.mapping
+    if mapping is not None:
+        bdi = mapping.bdi
+        bdi.nr_dirty -= 1
+        bdi.domain.nr_dirty -= 1
+        if not bdi.nr_dirty:
+            bdi.domain.progress()
+
+
+def set_page_writeback(page: Page) -> None:
+    """Writeback starts: WRITEBACK tag on, DIRTY tag off unless the page is dirty again."""
+    assert not page.writeback, f"already under writeback: {page.describe()}"
+    mapping = page.mapping
+    assert mapping is not None, f"writeback of a removed page: {page.describe()}"
+    page.writeback = True
+    index = page.index
+    mapping.writeback_tags[index] = None
+    if not page.dirty:
+        mapping.dirty_tags.pop(index, None)
+    bdi = mapping.bdi
+    bdi.nr_writeback += 1
+    bdi.domain.nr_writeback += 1
+
+
+def end_page_writeback(page: Page) -> None:
+    """Writeback ended: wakes waiters; a page marked for reclaim goes to the inactive tail."""
+    assert page.writeback, f"not under writeback: {page.describe()}"
+    if page.readahead:
+        page.readahead = False
+        rotate_reclaimable_page(page)
+    page.writeback = False
+    mapping = page.mapping
+    assert mapping is not None, f"removed while under writeback: {page.describe()}"
+    mapping.writeback_tags.pop(page.index, None)
+    bdi = mapping.bdi
+    bdi.nr_writeback -= 1
+    domain = bdi.domain
+    domain.nr_writeback -= 1
+    domain.completed(bdi)
+    page.cache.stat.nr_written += 1
+    if page.waiters is not None:
+        page._wake()
+    domain.progress()
+
+
+async def balance_dirty_pages_ratelimited(mapping: AddressSpace) -> None:
+    """Throttle the writer: below the free-run line it goes on, above the dirty threshold it waits for writeback.
+
+    The kernel sleeps in small doses so that the writer's rate follows the device; the model waits until the dirty pages
+    are below the threshold. With no flusher task to wake, the writer writes by itself, as Linux did until 3.1.
+    """
+    domain = mapping.bdi.domain
+    if domain.nr_dirty + domain.nr_writeback <= 8:
+        return
+    background, thresh = domain.limits()
+    dirty = domain.nr_dirty + domain.nr_writeback
+    if dirty <= background:
+        return
+    cache = mapping.cache
+    cache.might_sleep("balance_dirty_pages")
+    if domain.nr_dirty > background and not mapping.bdi.wb.wakeup():
+        await mapping.bdi.wb.do_background()
+    while domain.nr_dirty + domain.nr_writeback > thresh:
+        if not domain.nr_writeback and not mapping.bdi.wb.wakeup():
+            before = domain.nr_dirty
+            await mapping.bdi.wb.writeback_all()
+            if domain.nr_dirty == before:
+                return  # nothing can be written: a writepages that refuses must not hang the writer
+            continue
+        await cache.throttled.wait("dirty pages below the threshold")

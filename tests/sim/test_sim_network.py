@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 import pytest
+
 from freepage_lab.sim import Fault, SimNetwork, run
 from freepage_proto.nfs3 import NfsStat3, ReadArgs, ReadRes
 from freepage_proto.rpc import AuthSys, CallHeader, Procedure, RpcConnectionLost, RpcProcedureUnavailable

@@ -267,8 +267,9 @@ def _compare_client(
 
 
 def _shown_sequence(expected: Mapping[str, Any]) -> Sequence[str]:
-    sequence = expected.get("sequence", [])
-    return sequence["values"][0] if is_varying(sequence) else sequence
+    sequence: Any = expected.get("sequence", [])
+    shown: Sequence[str] = sequence["values"][0] if is_varying(sequence) else sequence
+    return shown
 
 
 def _compare_results(

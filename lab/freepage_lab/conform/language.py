@@ -17,9 +17,8 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from freepage_runtime.errors import UserError
-
 from freepage_lab.conform.expression import ExpressionError, Variables, number, text
+from freepage_runtime.errors import UserError
 
 SERVER = "S"
 CLIENTS = ("A", "B")

@@ -15,14 +15,14 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from freepage_runtime.clock import LoopClock, LoopWall
-
 from freepage_lab.sim.loop import run
 from freepage_lab.sim.network import Latency, SimNetwork
+from freepage_runtime.clock import LoopClock, LoopWall
 
 if TYPE_CHECKING:
-    from freepage import DirtyDomain, MemCgroup
     from freepage_client.machine import Machine
+
+    from freepage import DirtyDomain, MemCgroup
     from freepage_client.nfs.transport import Network
     from freepage_server.nfsd.local import LocalTask
     from freepage_server.nfsd.server import NfsServer

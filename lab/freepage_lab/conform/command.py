@@ -1,0 +1,63 @@
+"""``freepage conform``: run workloads, compare with the recordings, print the table, write the JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from freepage_lab.conform.compare import Comparison
+from freepage_lab.conform.report import print_report, table
+from freepage_lab.conform.suite import Report, load_cases, run_cases
+from freepage_runtime.errors import UserError
+
+TRANSPORTS = ("sim", "grpc")
+
+
+def conform(
+    workloads: Path,
+    truth: Path,
+    names: Sequence[str] = (),
+    *,
+    json_file: Path | None = None,
+    transport: str = "sim",
+    jobs: int | None = None,
+    console: Console | None = None,
+) -> bool:
+    """Whether all compared cells are equal. Raises UserError for what cannot be run."""
+    if transport not in TRANSPORTS:
+        raise UserError(f"there is no transport {transport!r}: choose {' or '.join(TRANSPORTS)}")
+    console = console if console is not None else Console()
+    cases, left_out = load_cases(workloads, truth, names)
+    report = Report(not_counted=left_out)
+    finished: list[Comparison] = []
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+    with bar:
+        running = bar.add_task("conform", total=len(cases))
+
+        def done(comparison: Comparison) -> None:
+            finished.append(comparison)
+            report.add(comparison)
+            bar.update(running, advance=1, description=comparison.workload)
+
+        run_cases(cases, jobs=jobs or os.cpu_count() or 1, done=done)
+    console.print(table(finished))
+    print_report(console, report)
+    if json_file is not None:
+        try:
+            json_file.write_text(json.dumps(report.to_json(), indent=1) + "\n")
+        except OSError as error:
+            raise UserError(f"cannot write {json_file}: {error.strerror}") from None
+    return report.all_equal

@@ -1,0 +1,247 @@
+"""Puts a workload on stage: a server with the set-up done, clients A and B with their mounts, and somebody who takes
+notes.
+
+What the recordings' machine was is here: 3 GiB of memory shared by both clients and the server, one memory cgroup
+over both clients if the workload asks for one, mounts made A first with 50 ms between, checkpoints that settle for 50
+ms, are read, and then take as long as the recording says they took.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Protocol
+
+from freepage import DirtyDomain, MemCgroup
+from freepage_lab.conform.compare import ClientObservation, Observation
+from freepage_lab.conform.executor import Executor, Result
+from freepage_lab.conform.language import SERVER, Step, Workload
+from freepage_lab.conform.recorder import NameBook, RecordingNetwork, named_io, page_states
+from freepage_runtime.clock import Clock
+
+if TYPE_CHECKING:
+    from freepage_client.machine import Machine
+    from freepage_client.vfs.task import Task
+
+    from freepage_client.nfs.transport import Network
+    from freepage_server.nfsd.local import LocalTask
+    from freepage_server.nfsd.server import NfsServer
+
+PAGE_SHIFT = 12
+MEMORY_BYTES = 3 << 30
+SETTLE_S = 0.05
+AFTER_SETUP_S = 1.0
+"""Set-up ends at least this long before mounting, so that its timestamps are no "recent" change to the clients."""
+DEFAULT_CHECKPOINT_MS = 30
+LAST_LABEL = "end"
+"""The implicit checkpoint of a script that does not end in one."""
+
+
+class Venue(Protocol):
+    """Where the play takes place: in simulation, or over real gRPC."""
+
+    @property
+    def clock(self) -> Clock: ...
+    @property
+    def server(self) -> NfsServer: ...
+    @property
+    def source(self) -> str:
+        """What clients mount: SERVER:/EXPORT."""
+        ...
+
+    def local_task(self) -> LocalTask: ...
+    def network(self, hostname: str) -> Network: ...
+
+
+class Stage:
+    """One workload's run. After :meth:`play`: ``observations``, ``results``, and ``left_over`` after unmounting.
+
+    A run that breaks down leaves what it had seen until then, and raises.
+    """
+
+    def __init__(self, workload: Workload, truth: Mapping[str, Any], venue: Venue, *, seed: int = 0) -> None:
+        self.observations: list[Observation] = []
+        self.results: list[Result] = []
+        self.left_over: list[str] = []
+        self._workload = workload
+        self._pauses_s = checkpoint_pauses(truth)
+        self._venue = venue
+        self._seed = seed
+        self._local = venue.local_task()
+        self._names = NameBook()
+        self._directories: set[int] = set()
+        self._machines: dict[str, Machine] = {}
+        self._tasks: dict[str, Task] = {}
+        self._wires: dict[str, RecordingNetwork] = {}
+
+    async def play(self) -> None:
+        await self.set_up()
+        await self._mount()
+        callers = {**self._tasks, SERVER: self._local}
+        roots = {**{client: mount_point(client) for client in self._tasks}, SERVER: ""}
+        executor = Executor(self, callers, roots)
+        await executor.run(self._workload.steps, self._note_result)
+        if self._workload.steps[-1].op != "checkpoint":
+            await self.checkpoint(LAST_LABEL)
+        await executor.close_descriptors()
+        await self._unmount()
+
+    async def set_up(self) -> None:
+        """What the workload finds: made on the server itself, written out, and dropped from its cache."""
+        setup = Executor(self, {SERVER: self._local}, {SERVER: ""})
+        for step, result in zip(self._workload.setup, await setup.run(self._workload.setup), strict=True):
+            if isinstance(result, str) and result.startswith("!"):
+                raise RuntimeError(f"set-up step {step.op} failed: {result}")
+        await setup.close_descriptors()
+        await self._venue.server.sync()
+        await self._venue.server.drop_caches()
+        await self._venue.clock.sleep(AFTER_SETUP_S)
+
+    async def _mount(self) -> None:
+        from freepage_client.machine import Machine
+
+        environment = self._workload.environment
+        dirty = DirtyDomain(now=self._venue.clock.now, dirtyable_pages=MEMORY_BYTES >> PAGE_SHIFT)
+        for name, value in environment.dirty.items():
+            _set_dirty(dirty, name, value)
+        limit = None if environment.memcg_mb is None else environment.memcg_mb << (20 - PAGE_SHIFT)
+        memcg = MemCgroup(limit)
+        for client, options in self._workload.mounts.items():
+            wire = self._wires[client] = RecordingNetwork(self._venue.network(client))
+            machine = self._machines[client] = Machine(
+                client,
+                network=wire,
+                clock=self._venue.clock,
+                memory_bytes=MEMORY_BYTES,
+                memcg=memcg,
+                dirty=dirty,
+                seed=self._seed,
+                strict=True,
+            )
+            mount = await machine.mount(self._venue.source, mount_point(client), options)
+            if environment.read_ahead_kb is not None:
+                mount.bdi.ra_pages = environment.read_ahead_kb << 10 >> PAGE_SHIFT
+            await self._venue.clock.sleep(SETTLE_S)
+            self._tasks[client] = machine.task()
+        root = await self._local.stat("/")
+        self._names.set(root.st_ino, ".")
+        self._directories.add(root.st_ino)
+        await self._observe("mount")
+
+    async def _unmount(self) -> None:
+        for client, task in self._tasks.items():
+            await task.exit()
+            self._tasks[client] = task
+        for client, machine in reversed(self._machines.items()):
+            self.left_over += [f"{client}: {leak}" for leak in await machine.umount(mount_point(client))]
+            await machine.close()
+            rules = {rule: n for rule, n in machine.cache.violations.items() if n}
+            self.left_over += [f"{client}: rule {rule} broken {n} times" for rule, n in rules.items()]
+
+    def _note_result(self, step: Step, result: Result) -> None:
+        self.results.append(result)
+
+    # --- what the executor asks of the machine -------------------------------------------------------------------
+
+    async def sleep(self, seconds: float) -> None:
+        await self._venue.clock.sleep(seconds)
+
+    async def drop_caches(self, what: int) -> None:
+        for machine in self._machines.values():
+            await machine.drop_caches(what)
+        await self._venue.server.drop_caches()
+
+    async def sync(self) -> None:
+        for machine in self._machines.values():
+            await machine.sync()
+        await self._venue.server.sync()
+
+    async def named(self, path: str) -> None:
+        try:
+            attributes = await self._local.lstat("/" + path)
+        except OSError:
+            return  # gone again, or never made: then it keeps the name it had
+        self._note_name(attributes, path)
+
+    async def checkpoint(self, label: str) -> None:
+        await self._venue.clock.sleep(SETTLE_S)
+        await self._observe(label)
+
+    async def _observe(self, label: str) -> None:
+        self.observations.append(
+            Observation(
+                label,
+                {client: await self._observe_client(client) for client in self._machines},
+                steps_done=len(self.results) + 1,
+            )
+        )
+        number = len(self.observations) - 1
+        pause = self._pauses_s[number] if number < len(self._pauses_s) else DEFAULT_CHECKPOINT_MS / 1000
+        await self._venue.clock.sleep(pause)
+
+    # --- taking notes ---------------------------------------------------------------------------------------------
+
+    async def _observe_client(self, client: str) -> ClientObservation:
+        wire = self._wires[client]
+        record = wire.take()
+        cached: dict[int, Any] = {}
+        for mapping in self._machines[client].cache.mappings:
+            if mapping.pages:
+                cached[mapping.host.i_ino] = [mapping.pages[index] for index in sorted(mapping.pages)]
+        seen = {fileid for fileid in (wire.fileids.get(handle) for _, handle, *_ in record.io) if fileid is not None}
+        if any(fileid not in self._names for fileid in (*cached, *seen)):
+            await self._name_what_the_export_holds()
+        pages = {self._names[fileid]: page_states(found) for fileid, found in sorted(cached.items())}
+        return ClientObservation(
+            ops=record.ops(),
+            sequence=record.sequence(),
+            io=named_io(record, wire.fileids, self._names),
+            pages=pages,
+            directories=frozenset(self._names[fileid] for fileid in self._directories),
+        )
+
+    async def _name_what_the_export_holds(self, directory: str = "") -> None:
+        """Files that the script never named itself are called by the path under which the server has them now."""
+        for name in await self._local.listdir(directory or "/"):
+            path = f"{directory}/{os.fsdecode(name)}" if directory else os.fsdecode(name)
+            attributes = await self._local.lstat("/" + path)
+            if attributes.st_ino not in self._names:
+                self._note_name(attributes, path)
+            if stat.S_ISDIR(attributes.st_mode):
+                await self._name_what_the_export_holds(path)
+
+    def _note_name(self, attributes: Any, path: str) -> None:
+        self._names.set(attributes.st_ino, os.path.normpath(path))
+        if stat.S_ISDIR(attributes.st_mode):
+            self._directories.add(attributes.st_ino)
+        else:
+            self._directories.discard(attributes.st_ino)
+
+
+def mount_point(client: str) -> str:
+    return f"/mnt/{client}"
+
+
+def checkpoint_pauses(truth: Mapping[str, Any]) -> list[float]:
+    """Seconds that each recorded checkpoint took: the only part of the truth that a run may know beforehand."""
+    pauses = []
+    for checkpoint in truth.get("checkpoints", []):
+        low, high = checkpoint.get("info", {}).get("checkpoint_ms", (DEFAULT_CHECKPOINT_MS,) * 2)
+        pauses.append((low + high) / 2000)
+    return pauses
+
+
+def _set_dirty(dirty: DirtyDomain, name: str, value: int) -> None:
+    """Apply one ``vm.dirty_*`` value; as in the kernel, setting bytes or a ratio puts the other one out of force."""
+    match name:
+        case "dirty_bytes":
+            dirty.dirty_bytes = value
+        case "dirty_background_bytes":
+            dirty.background_bytes = value
+        case "dirty_ratio":
+            dirty.dirty_ratio, dirty.dirty_bytes = value, None
+        case "dirty_background_ratio":
+            dirty.background_ratio, dirty.background_bytes = value, None
+        case _:
+            setattr(dirty, name, value)

@@ -1,0 +1,690 @@
+"""An export on a real directory: the `Storage` of a server with files that other programs may use too.
+
+**Confinement.** Every access starts at a descriptor of the export's root and takes one name at a time with O_NOFOLLOW;
+``..`` is answered from what was recorded on the way down, never asked of the kernel; symbolic links are read, never
+followed; another file system mounted inside is not entered. An inode in use is held by an O_PATH descriptor, so that
+an operation on it cannot be led to another one by renaming things meanwhile.
+
+**Keys.** ``inode number | hash of its generation`` (FS_IOC_GETVERSION and birth time, whichever the file system has).
+A table in memory records where each inode was last seen; one that was moved by another program is looked for in its
+recorded directory. A key whose inode is not found there, or whose number now belongs to another, raises ESTALE.
+
+**Blocking.** What moves data or waits for the disk goes through aiofiles' thread pool, in large units; names and
+attributes are single system calls on data the kernel has at hand, and are made directly.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import hashlib
+import os
+import resource
+import stat as stat_bits
+import struct
+import time
+from bisect import bisect_right
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+import aiofiles.os
+
+from freepage_proto.nfs3 import Data, Fattr3, FType3
+from freepage_server.nfsd.storage import Key, Statfs, StoredEntry
+
+T = TypeVar("T")
+
+COOKIE_DOT, COOKIE_DOTDOT, COOKIE_FIRST = 1, 2, 16
+
+_TYPES = {
+    stat_bits.S_IFREG: FType3.REG,
+    stat_bits.S_IFDIR: FType3.DIR,
+    stat_bits.S_IFBLK: FType3.BLK,
+    stat_bits.S_IFCHR: FType3.CHR,
+    stat_bits.S_IFLNK: FType3.LNK,
+    stat_bits.S_IFSOCK: FType3.SOCK,
+    stat_bits.S_IFIFO: FType3.FIFO,
+}
+_FORMATS = {kind: format for format, kind in _TYPES.items()}
+
+_LOOK = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+
+MAX_LISTINGS = 16
+"""Directories whose sorted names are kept between the READDIRs of one listing."""
+LISTING_SETTLES_NS = 100_000_000
+"""A directory changed this recently may change again within the same timestamp: its listing is not kept."""
+
+CLOCK_REALTIME_COARSE = 5
+"""The clock that stamps inodes (Linux: ktime_get_coarse_real_ts64)."""
+
+FS_IOC_GETVERSION = 0x80087601
+FALLOC_FL_KEEP_SIZE = 1
+_AT_EMPTY_PATH = 0x1000
+_STATX_BTIME = 0x800
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _error(number: int) -> OSError:
+    return OSError(number, os.strerror(number))
+
+
+def _birth_time_ns(fd: int) -> int | None:
+    """When the inode was made, where the file system remembers (statx; glibc 2.28)."""
+    statx = getattr(_libc, "statx", None)
+    if statx is None:
+        return None
+    buffer = ctypes.create_string_buffer(256)
+    if statx(fd, b"", _AT_EMPTY_PATH, _STATX_BTIME, buffer) != 0:
+        return None
+    (mask,) = struct.unpack_from("I", buffer, 0)
+    if not mask & _STATX_BTIME:
+        return None
+    seconds, nanoseconds = struct.unpack_from("qI", buffer, 80)
+    return int(seconds) * 1_000_000_000 + int(nanoseconds)
+
+
+def _version(path: str, mode: int) -> int | None:
+    """The inode's generation number; only files and directories may be opened to ask."""
+    if not (stat_bits.S_ISREG(mode) or stat_bits.S_ISDIR(mode)):
+        return None
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        (version,) = struct.unpack("l", fcntl.ioctl(fd, FS_IOC_GETVERSION, bytes(struct.calcsize("l"))))
+    except OSError:
+        return None
+    finally:
+        os.close(fd)
+    return int(version)
+
+
+def _cookie(name: bytes) -> int:
+    """A place in the order of names that depends on the name alone: it survives every change and a restart."""
+    digest = hashlib.blake2b(name, digest_size=8, person=b"freepage-cookie").digest()
+    return (int.from_bytes(digest, "big") >> 2) + COOKIE_FIRST
+
+
+def _pread_all(fd: int, count: int, offset: int) -> bytes:
+    data = os.pread(fd, count, offset)
+    if len(data) in (0, count):
+        return data
+    pieces = [data]
+    done = len(data)
+    while done < count and (data := os.pread(fd, count - done, offset + done)):
+        pieces.append(data)
+        done += len(data)
+    return b"".join(pieces)
+
+
+def _pwrite_all(fd: int, data: Data, offset: int, mtime_ns: int | None) -> None:
+    view = memoryview(data).cast("B")
+    while len(view):
+        written = os.pwrite(fd, view, offset)
+        view = view[written:]
+        offset += written
+    if mtime_ns is not None:
+        os.utime(fd, ns=(os.fstat(fd).st_atime_ns, mtime_ns))
+
+
+class _Node:
+    """An inode that was seen: where, and what tells it from a later one with its number.
+
+    ``fd`` is an O_PATH descriptor, or None when it was closed to make room, which ``pins`` forbids.
+    """
+
+    __slots__ = ("birth_ns", "fd", "ino", "key", "mode", "name", "parent", "pins", "version")
+
+    def __init__(self, key: Key, ino: int, mode: int, version: int | None, birth_ns: int | None) -> None:
+        self.key = key
+        self.ino = ino
+        self.mode = mode
+        self.version = version
+        self.birth_ns = birth_ns
+        self.fd: int | None = None
+        self.pins = 0
+        self.parent: _Node = self
+        self.name = b""
+
+    def is_same(self, version: int | None, birth_ns: int | None) -> bool:
+        if self.version is not None and version is not None:
+            return self.version == version
+        if self.birth_ns is not None and birth_ns is not None:
+            return self.birth_ns == birth_ns
+        return True
+
+
+class _DataFile:
+    """A descriptor for file data; ``pins`` I/Os are using it in other threads, so it may not be closed."""
+
+    __slots__ = ("doomed", "fd", "pins", "writable")
+
+    def __init__(self, fd: int, writable: bool) -> None:
+        self.fd = fd
+        self.writable = writable
+        self.pins = 0
+        self.doomed = False
+
+    def close(self) -> None:
+        """Close now, or when the last I/O is done."""
+        if self.pins:
+            self.doomed = True
+        else:
+            os.close(self.fd)
+
+
+class _Listing:
+    """A directory's names in the order of their cookies, as of one (mtime, ctime)."""
+
+    __slots__ = ("cookies", "entries", "times")
+
+    def __init__(self, times: tuple[int, int], entries: list[tuple[int, bytes, int]]) -> None:
+        self.times = times
+        self.entries = entries
+        self.cookies = [cookie for cookie, _, _ in entries]
+
+
+class DirectoryStorage:
+    """See the module. Raises NotADirectoryError or another OSError when ``path`` cannot be exported.
+
+    ``offload=False`` makes data I/O in the calling thread: for tests, and where there is no event loop to wait in.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, offload: bool = True) -> None:
+        self.path = Path(path)
+        self.fsid = 0
+        self.granule_ns = max(1, int(time.clock_getres(CLOCK_REALTIME_COARSE) * 1_000_000_000))
+        self._offload = offload
+        self._nodes: dict[Key, _Node] = {}
+        self._by_ino: dict[int, _Node] = {}
+        self._held: OrderedDict[Key, _Node] = OrderedDict()
+        self._data: OrderedDict[Key, _DataFile] = OrderedDict()
+        self._listings: OrderedDict[Key, _Listing] = OrderedDict()
+        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        limit = 1 << 20 if soft == resource.RLIM_INFINITY else soft
+        self._max_held = max(32, min(4096, limit // 4))
+        self._max_data = max(16, min(512, limit // 8))
+        fd = os.open(self.path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        st = os.fstat(fd)
+        self._dev = st.st_dev
+        self._root = self._new_node(fd, st)
+        self._root.fd = fd  # the root is never closed to make room, so it is not in _held
+        self._nodes[self._root.key] = self._by_ino[st.st_ino] = self._root
+        self.name_max = _limit(fd, "PC_NAME_MAX", 255)
+        self.link_max = _limit(fd, "PC_LINK_MAX", 32000)
+        self.max_file_size = (1 << 63) - 1
+        self._privileged = os.geteuid() == 0
+
+    def close(self) -> None:
+        """Close every descriptor. No operation may follow."""
+        for file in self._data.values():
+            file.close()
+        self._data.clear()
+        for node in self._nodes.values():
+            if node.fd is not None:
+                os.close(node.fd)
+                node.fd = None
+        self._nodes.clear()
+        self._by_ino.clear()
+        self._held.clear()
+        self._listings.clear()
+
+    def now_ns(self) -> int:
+        return time.clock_gettime_ns(CLOCK_REALTIME_COARSE)
+
+    # --- inodes ---------------------------------------------------------------------------------------------------
+
+    def root(self) -> Key:
+        return self._root.key
+
+    def _new_node(self, fd: int, st: os.stat_result) -> _Node:
+        version = _version(f"/proc/self/fd/{fd}", st.st_mode)
+        birth_ns = _birth_time_ns(fd)
+        generation = hashlib.blake2b(f"{version} {birth_ns}".encode(), digest_size=8).digest()
+        return _Node(st.st_ino.to_bytes(8, "big") + generation, st.st_ino, st.st_mode, version, birth_ns)
+
+    def _adopt(self, fd: int, parent: _Node, name: bytes) -> _Node:
+        """The node of an inode just opened as ``name``; takes ``fd`` over. Raises EACCES for a mount point."""
+        try:
+            st = os.fstat(fd)
+            if st.st_dev != self._dev:
+                raise _error(errno.EACCES)
+            node = self._by_ino.get(st.st_ino)
+            if node is None or node.fd is None:
+                # Nobody holds the inode that had this number, so it may have been used again.
+                fresh = self._new_node(fd, st)
+                if node is None or not node.is_same(fresh.version, fresh.birth_ns):
+                    if node is not None:
+                        self._forget(node)
+                    node = fresh
+                    self._nodes[node.key] = self._by_ino[node.ino] = node
+        except BaseException:
+            os.close(fd)
+            raise
+        if node is not self._root:
+            node.parent, node.name = parent, name
+        if node.fd is None:
+            self._hold(node, fd)
+        else:
+            os.close(fd)
+        return node
+
+    def _hold(self, node: _Node, fd: int) -> None:
+        node.fd = fd
+        self._held[node.key] = node
+        if len(self._held) > self._max_held:
+            oldest = next(held for held in self._held.values() if not held.pins)
+            del self._held[oldest.key]
+            assert oldest.fd is not None
+            os.close(oldest.fd)
+            oldest.fd = None
+
+    @contextmanager
+    def _pinned(self, node: _Node) -> Iterator[int]:
+        """The inode's O_PATH descriptor, kept open for the block while others are opened."""
+        fd = self._fd(node)
+        node.pins += 1
+        try:
+            yield fd
+        finally:
+            node.pins -= 1
+
+    def _forget(self, node: _Node) -> None:
+        """The inode is gone: its key is stale from now on."""
+        self._nodes.pop(node.key, None)
+        if self._by_ino.get(node.ino) is node:
+            del self._by_ino[node.ino]
+        self._held.pop(node.key, None)
+        self._listings.pop(node.key, None)
+        file = self._data.pop(node.key, None)
+        if file is not None:
+            file.close()
+        if node.fd is not None:
+            os.close(node.fd)
+            node.fd = None
+
+    def _node(self, key: Key) -> _Node:
+        node = self._nodes.get(key)
+        if node is None:
+            raise _error(errno.ESTALE)
+        return node
+
+    def _fd(self, node: _Node) -> int:
+        """An O_PATH descriptor of the inode, valid until the next call."""
+        if node.fd is not None:
+            if node is not self._root:
+                self._held.move_to_end(node.key)
+            return node.fd
+        fd = self._reopen(node)
+        self._hold(node, fd)
+        return fd
+
+    def _reopen(self, node: _Node) -> int:
+        parent = self._nodes.get(node.parent.key)
+        if parent is None:
+            raise _error(errno.ESTALE)
+        try:
+            return self._open_same(node, self._fd(parent), node.name)
+        except OSError as failure:
+            if failure.errno not in (errno.ENOENT, errno.ESTALE, errno.ENOTDIR):
+                raise
+        for name, ino in self._names(parent):
+            if ino == node.ino:
+                fd = self._open_same(node, self._fd(parent), name)
+                node.name = name
+                return fd
+        raise _error(errno.ESTALE)
+
+    def _open_same(self, node: _Node, directory_fd: int, name: bytes) -> int:
+        """Open ``name`` if it still is that inode; raises ESTALE if not, or ENOENT."""
+        fd = os.open(name, _LOOK, dir_fd=directory_fd)
+        st = os.fstat(fd)
+        if (st.st_dev, st.st_ino) == (self._dev, node.ino):
+            version, birth_ns = _version(f"/proc/self/fd/{fd}", st.st_mode), _birth_time_ns(fd)
+            if node.is_same(version, birth_ns):
+                return fd
+        os.close(fd)
+        raise _error(errno.ESTALE)
+
+    def _fstat(self, node: _Node) -> os.stat_result:
+        st = os.fstat(self._fd(node))
+        if st.st_nlink == 0:
+            self._forget(node)
+            raise _error(errno.ESTALE)
+        return st
+
+    def getattr(self, key: Key) -> Fattr3:
+        st = self._fstat(self._node(key))
+        return Fattr3(
+            _TYPES[stat_bits.S_IFMT(st.st_mode)],
+            st.st_mode & 0o7777,
+            st.st_nlink,
+            st.st_uid,
+            st.st_gid,
+            st.st_size,
+            st.st_blocks * 512,
+            self.fsid,
+            st.st_ino,
+            max(0, st.st_atime_ns),
+            max(0, st.st_mtime_ns),
+            max(0, st.st_ctime_ns),
+            (os.major(st.st_rdev), os.minor(st.st_rdev)),
+        )
+
+    def describe(self, key: Key) -> str:
+        node = self._nodes.get(key)
+        if node is None:
+            return "(stale)"
+        names: list[bytes] = []
+        while node is not self._root:
+            names.append(node.name)
+            node = node.parent
+        return b"/".join(reversed(names)).decode(errors="backslashreplace") or "."
+
+    def statfs(self) -> Statfs:
+        s = os.fstatvfs(self._fd(self._root))
+        return Statfs(
+            s.f_blocks * s.f_frsize, s.f_bfree * s.f_frsize, s.f_bavail * s.f_frsize, s.f_files, s.f_ffree, s.f_favail
+        )
+
+    # --- names ----------------------------------------------------------------------------------------------------
+
+    def _directory(self, key: Key) -> _Node:
+        node = self._node(key)
+        if not stat_bits.S_ISDIR(node.mode):
+            raise _error(errno.ENOTDIR)
+        return node
+
+    def _check_name(self, name: bytes) -> None:
+        if not name or b"/" in name or b"\0" in name:
+            raise _error(errno.EINVAL)
+
+    def _check_new_name(self, name: bytes) -> None:
+        self._check_name(name)
+        if name in (b".", b".."):
+            raise _error(errno.EEXIST)
+
+    def _look(self, parent: _Node, name: bytes) -> _Node:
+        return self._adopt(os.open(name, _LOOK, dir_fd=self._fd(parent)), parent, name)
+
+    def lookup(self, directory: Key, name: bytes) -> Key:
+        parent = self._directory(directory)
+        if name in (b".", b".."):
+            self._fstat(parent)
+            return directory if name == b"." else parent.parent.key
+        self._check_name(name)
+        return self._look(parent, name).key
+
+    def create(self, directory: Key, name: bytes, mode: int, uid: int, gid: int) -> Key:
+        parent = self._directory(directory)
+        self._check_new_name(name)
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        fd = os.open(name, flags, 0o600, dir_fd=self._fd(parent))
+        try:
+            # By the descriptor, not by the name: it may already be another file's.
+            node = self._adopt(os.open(f"/proc/self/fd/{fd}", os.O_PATH | os.O_CLOEXEC), parent, name)
+            self._own(node, mode, uid, gid)
+        except BaseException:
+            os.close(fd)
+            raise
+        self._listings.pop(parent.key, None)
+        self._keep_data(node, _DataFile(fd, writable=True))
+        return node.key
+
+    def mkdir(self, directory: Key, name: bytes, mode: int, uid: int, gid: int) -> Key:
+        parent = self._directory(directory)
+        self._check_new_name(name)
+        os.mkdir(name, 0o700, dir_fd=self._fd(parent))
+        return self._made(parent, name, mode, uid, gid)
+
+    def symlink(self, directory: Key, name: bytes, target: bytes, uid: int, gid: int) -> Key:
+        parent = self._directory(directory)
+        self._check_new_name(name)
+        os.symlink(target, name, dir_fd=self._fd(parent))
+        return self._made(parent, name, None, uid, gid)
+
+    def mknod(
+        self, directory: Key, name: bytes, type: FType3, mode: int, rdev: tuple[int, int], uid: int, gid: int
+    ) -> Key:
+        parent = self._directory(directory)
+        self._check_new_name(name)
+        device = os.makedev(*rdev) if type in (FType3.BLK, FType3.CHR) else 0
+        os.mknod(name, _FORMATS[type] | 0o600, device, dir_fd=self._fd(parent))
+        return self._made(parent, name, mode, uid, gid)
+
+    def _made(self, parent: _Node, name: bytes, mode: int | None, uid: int, gid: int) -> Key:
+        self._listings.pop(parent.key, None)
+        node = self._look(parent, name)
+        self._own(node, mode, uid, gid)
+        return node.key
+
+    def _own(self, node: _Node, mode: int | None, uid: int, gid: int) -> None:
+        """Owner, group and mode of a new inode, whatever the server's umask; a setgid directory keeps its group.
+
+        Without privileges everything stays the server's own user's.
+        """
+        inherited = os.fstat(self._fd(node.parent)).st_mode & stat_bits.S_ISGID
+        st = self._fstat(node)
+        path = f"/proc/self/fd/{self._fd(node)}"
+        if inherited:
+            gid = st.st_gid
+        if self._privileged and (uid, gid) != (st.st_uid, st.st_gid):
+            os.chown(path, uid, gid)
+        if mode is not None:
+            Path(path).chmod(mode | (inherited if stat_bits.S_ISDIR(st.st_mode) else 0))
+
+    def link(self, key: Key, directory: Key, name: bytes) -> None:
+        node, parent = self._node(key), self._directory(directory)
+        self._check_new_name(name)
+        self._fstat(node)
+        if stat_bits.S_ISDIR(node.mode):
+            raise _error(errno.EPERM)
+        with self._pinned(parent) as parent_fd:
+            os.link(f"/proc/self/fd/{self._fd(node)}", name, dst_dir_fd=parent_fd, follow_symlinks=True)
+        self._listings.pop(parent.key, None)
+
+    def unlink(self, directory: Key, name: bytes) -> None:
+        parent = self._directory(directory)
+        self._check_name(name)
+        victim = self._look(parent, name)
+        if stat_bits.S_ISDIR(victim.mode):
+            raise _error(errno.EISDIR)
+        os.unlink(name, dir_fd=self._fd(parent))
+        self._listings.pop(parent.key, None)
+        with suppress(OSError):
+            self._fstat(victim)
+
+    def rmdir(self, directory: Key, name: bytes) -> None:
+        parent = self._directory(directory)
+        self._check_name(name)
+        victim = self._look(parent, name)
+        os.rmdir(name, dir_fd=self._fd(parent))
+        self._listings.pop(parent.key, None)
+        self._forget(victim)
+
+    def rename(self, from_directory: Key, from_name: bytes, to_directory: Key, to_name: bytes) -> None:
+        old_parent, new_parent = self._directory(from_directory), self._directory(to_directory)
+        self._check_name(from_name)
+        self._check_name(to_name)
+        moved = self._look(old_parent, from_name)
+        victim = None
+        with suppress(FileNotFoundError):
+            victim = self._look(new_parent, to_name)
+        with self._pinned(old_parent) as old_fd:
+            os.rename(from_name, to_name, src_dir_fd=old_fd, dst_dir_fd=self._fd(new_parent))
+        self._listings.pop(old_parent.key, None)
+        self._listings.pop(new_parent.key, None)
+        if victim is moved:
+            return
+        moved.parent, moved.name = new_parent, to_name
+        if victim is not None:
+            if stat_bits.S_ISDIR(victim.mode):
+                self._forget(victim)
+            else:
+                with suppress(OSError):
+                    self._fstat(victim)
+
+    def readlink(self, key: Key) -> bytes:
+        node = self._node(key)
+        if not stat_bits.S_ISLNK(node.mode):
+            raise _error(errno.EINVAL)
+        self._fstat(node)
+        return os.readlink(b"", dir_fd=self._fd(node))
+
+    def _names(self, node: _Node) -> Iterator[tuple[bytes, int]]:
+        fd = os.open(f"/proc/self/fd/{self._fd(node)}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            with os.scandir(fd) as entries:
+                for entry in entries:
+                    yield os.fsencode(entry.name), entry.inode()
+        finally:
+            os.close(fd)
+
+    def _listing(self, node: _Node) -> _Listing:
+        st = self._fstat(node)
+        times = (st.st_mtime_ns, st.st_ctime_ns)
+        listing = self._listings.get(node.key)
+        if listing is not None and listing.times == times:
+            self._listings.move_to_end(node.key)
+            return listing
+        listing = _Listing(times, sorted((_cookie(name), name, ino) for name, ino in self._names(node)))
+        if self.now_ns() - max(times) > LISTING_SETTLES_NS:
+            self._listings[node.key] = listing
+            while len(self._listings) > MAX_LISTINGS:
+                self._listings.popitem(last=False)
+        return listing
+
+    def readdir(self, directory: Key, cookie: int, limit: int) -> tuple[Sequence[StoredEntry], bool]:
+        node = self._directory(directory)
+        listing = self._listing(node)
+        found: list[StoredEntry] = []
+        if cookie < COOKIE_DOT:
+            found.append(StoredEntry(b".", node.ino, COOKIE_DOT, directory))
+        if cookie < COOKIE_DOTDOT:
+            found.append(StoredEntry(b"..", node.parent.ino, COOKIE_DOTDOT, node.parent.key))
+        start = bisect_right(listing.cookies, cookie)
+        stop = min(len(listing.entries), start + max(0, limit - len(found)))
+        found += [StoredEntry(name, ino, place) for place, name, ino in listing.entries[start:stop]]
+        return found[:limit], stop == len(listing.entries) and len(found) <= limit
+
+    # --- attributes -----------------------------------------------------------------------------------------------
+
+    def setattr(
+        self,
+        key: Key,
+        *,
+        mode: int | None = None,
+        uid: int | None = None,
+        gid: int | None = None,
+        atime_ns: int | None = None,
+        mtime_ns: int | None = None,
+    ) -> None:
+        node = self._node(key)
+        st = self._fstat(node)
+        path = f"/proc/self/fd/{self._fd(node)}"
+        if uid is not None or gid is not None:
+            os.chown(path, -1 if uid is None else uid, -1 if gid is None else gid)
+        if mode is not None:
+            if stat_bits.S_ISLNK(st.st_mode):
+                raise _error(errno.EOPNOTSUPP)
+            Path(path).chmod(mode & 0o7777)
+        if atime_ns is not None or mtime_ns is not None:
+            atime_ns = st.st_atime_ns if atime_ns is None else atime_ns
+            os.utime(path, ns=(atime_ns, st.st_mtime_ns if mtime_ns is None else mtime_ns))
+
+    # --- data -----------------------------------------------------------------------------------------------------
+
+    def _keep_data(self, node: _Node, file: _DataFile) -> None:
+        previous = self._data.pop(node.key, None)
+        if previous is not None:
+            previous.close()
+        self._data[node.key] = file
+        while len(self._data) > self._max_data:
+            _, oldest = self._data.popitem(last=False)
+            oldest.close()
+
+    @contextmanager
+    def _data_fd(self, key: Key, *, write: bool) -> Iterator[int]:
+        """A descriptor for the file's data that stays open for the block. Raises EISDIR, EINVAL, ESTALE."""
+        node = self._node(key)
+        file = self._data.get(key)
+        if file is None or (write and not file.writable):
+            if stat_bits.S_ISDIR(node.mode):
+                raise _error(errno.EISDIR)
+            if not stat_bits.S_ISREG(node.mode):
+                raise _error(errno.EINVAL)
+            self._fstat(node)
+            file = self._open_data(f"/proc/self/fd/{self._fd(node)}", write=write)
+            self._keep_data(node, file)
+        else:
+            self._data.move_to_end(key)
+        file.pins += 1
+        try:
+            yield file.fd
+        finally:
+            file.pins -= 1
+            if file.doomed and not file.pins:
+                os.close(file.fd)
+
+    def _open_data(self, path: str, *, write: bool) -> _DataFile:
+        try:
+            return _DataFile(os.open(path, os.O_RDWR | os.O_CLOEXEC), writable=True)
+        except OSError:
+            if write:
+                return _DataFile(os.open(path, os.O_WRONLY | os.O_CLOEXEC), writable=True)
+            return _DataFile(os.open(path, os.O_RDONLY | os.O_CLOEXEC), writable=False)
+
+    async def _run(self, function: Callable[..., T], *args: Any) -> T:
+        if not self._offload:
+            return function(*args)
+        wrapped: Callable[..., Awaitable[T]] = aiofiles.os.wrap(function)
+        return await wrapped(*args)
+
+    def reserve(self, key: Key, offset: int, count: int) -> None:
+        with self._data_fd(key, write=True) as fd:
+            fallocate = getattr(_libc, "fallocate64", None) or _libc.fallocate
+            code = fallocate(fd, FALLOC_FL_KEEP_SIZE, ctypes.c_int64(offset), ctypes.c_int64(count))
+            failure = ctypes.get_errno() if code else 0
+        if failure in (errno.EOPNOTSUPP, errno.ENOSYS):
+            if self.statfs().available_bytes < count:
+                raise _error(errno.ENOSPC)
+        elif failure:
+            raise _error(failure)
+
+    async def read(self, key: Key, offset: int, count: int) -> Data:
+        with self._data_fd(key, write=False) as fd:
+            return await self._run(_pread_all, fd, count, offset)
+
+    async def write(self, key: Key, offset: int, data: Data, times: tuple[int, int] | None = None) -> None:
+        with self._data_fd(key, write=True) as fd:
+            await self._run(_pwrite_all, fd, data, offset, times[0] if times is not None else None)
+
+    async def truncate(self, key: Key, size: int) -> None:
+        with self._data_fd(key, write=True) as fd:
+            await self._run(os.ftruncate, fd, size)
+
+    async def fsync(self, key: Key) -> None:
+        with self._data_fd(key, write=False) as fd:
+            await self._run(os.fsync, fd)
+
+    async def sync_names(self, *directories: Key) -> None:
+        for directory in directories:
+            path = f"/proc/self/fd/{self._fd(self._directory(directory))}"
+            fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                await self._run(os.fsync, fd)
+            finally:
+                os.close(fd)
+
+
+def _limit(fd: int, name: str, fallback: int) -> int:
+    try:
+        return os.fpathconf(fd, name)
+    except (OSError, ValueError):
+        return fallback

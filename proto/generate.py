@@ -4,9 +4,9 @@
     python proto/generate.py --check    fail (exit code 1) when the committed code is not what would be written
 
 The generated code is committed, so that installing freepage needs no compiler. It is made with the oldest grpcio-tools
-that freepage supports, in an environment of its own (`make proto` has one; else proto/.venv is made): protobuf's generated code runs
-under its own major version and the next one, so code made with protobuf 6 runs under 6 and 7, and not the other way
-round.
+that freepage supports, in an environment of its own (`make proto` has one; run by hand, proto/.venv is made). That is
+because protobuf's generated code runs under its own major version and the next one: code made with protobuf 6 runs
+under 6 and 7, and not the other way round.
 """
 
 from __future__ import annotations

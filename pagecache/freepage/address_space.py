@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
@@ -177,6 +178,18 @@ class AddressSpace:
         cache.mappings.pop(self, None)
         self.a_ops = cast(AddressSpaceOperations, PoisonedOperations(cache, name))
         self.pages = cast("dict[int, Page]", PoisonedPages(cache, name))
+
+    @contextmanager
+    def poisoned_meanwhile(self) -> Iterator[None]:
+        """Strict mode: the mapping is poisoned while reclaim runs the hook, as if its inode had just been freed."""
+        a_ops, pages = self.a_ops, self.pages
+        cache, name = self.cache, self.host.audit_name
+        self.a_ops = cast(AddressSpaceOperations, PoisonedOperations(cache, name))
+        self.pages = cast("dict[int, Page]", PoisonedPages(cache, name))
+        try:
+            yield
+        finally:
+            self.a_ops, self.pages = a_ops, pages
 
     def __repr__(self) -> str:
         return f"<AddressSpace of {self.host.audit_name}, {len(self.pages)} pages>"

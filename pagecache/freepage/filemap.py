@@ -9,7 +9,7 @@ from .errors import NoMemory
 from .page import HOOK_ABSENT, HOOK_MIGRATED, HOOK_SKIPPED, PAGE_SHIFT, PAGE_SIZE, Page
 from .policy import RemovalPath
 from .sanitizer import call_freepage
-from .swap import lru_cache_add
+from .swap import lru_add_drain, lru_cache_add
 from .workingset import Shadow, workingset_refault
 
 if TYPE_CHECKING:
@@ -67,6 +67,10 @@ async def reclaim_throttle(cache: PageCache) -> None:
     With no flusher to wake, the caller writes by itself. Raises NoMemory when nothing could ever become reclaimable.
     """
     cache.might_sleep("reclaim_throttle")
+    if cache.memcg.batches.lru_add:
+        # A group of fewer pages than a batch: reclaim saw empty lists and had no reason to drain it.
+        lru_add_drain(cache.memcg)
+        return
     domain = cache.dirty
     if domain.nr_dirty or domain.nr_writeback:
         before = (domain.nr_dirty, domain.nr_writeback, cache.stat.nr_written)
@@ -193,8 +197,11 @@ def remove_from_page_cache(page: Page, path: RemovalPath, function: str, *, shad
         if page.owned is not None:
             cache.skipped_owned[path] += 1
     else:
-        cache.hook_calls[path] += 1
-        call_freepage(cache, mapping, page, freepage)
+        if cache.strict and preempt is None and path is RemovalPath.RECLAIM:
+            with mapping.poisoned_meanwhile():  # the inode may be gone by now: whoever looks is caught
+                call_freepage(cache, path, page, freepage)
+        else:
+            call_freepage(cache, path, page, freepage)
     owned = page.owned
     if owned is not None:
         # Nobody will release it any more: this is the leak.

@@ -158,7 +158,7 @@ async def _get_pages(file: File, pos: int, end: int) -> list[Page]:
             page_cache_sync_ra(file, index, last - index)
             batch = _get_read_batch(mapping, index, last)
         if not batch:
-            created = await _create_andread_page(file, index)
+            created = await _create_and_read_page(file, index)
             if created is None:
                 continue
             return [created]
@@ -189,7 +189,7 @@ async def _get_pages(file: File, pos: int, end: int) -> list[Page]:
             return batch
 
 
-async def _create_andread_page(file: File, index: int) -> Page | None:
+async def _create_and_read_page(file: File, index: int) -> Page | None:
     """No readahead brought the page: allocate it and read it alone (filemap_create_folio). None: look again."""
     page = await alloc_page_cache(file.mapping, index)
     if page is None:
@@ -240,7 +240,7 @@ async def read_mapping_page(file: File, index: int) -> Page:
     while True:
         page = mapping.pages.get(index)
         if page is None:
-            created = await _create_andread_page(file, index)
+            created = await _create_and_read_page(file, index)
             if created is not None:
                 return created
             continue

@@ -14,8 +14,8 @@ from .errors import RuleViolation
 from .page import HOOK_CALLED, Page
 
 if TYPE_CHECKING:
-    from .address_space import AddressSpace
     from .cache import PageCache
+    from .policy import RemovalPath
 
 RULES = {
     "hook_called_twice": "freepage ran a second time for the same page",
@@ -34,7 +34,7 @@ RULES = {
 """rule (a metric's label value) -> what it means when it fires"""
 
 
-def call_freepage(cache: PageCache, mapping: AddressSpace, page: Page, freepage: Callable[[Page], None]) -> None:
+def call_freepage(cache: PageCache, path: RemovalPath, page: Page, freepage: Callable[[Page], None]) -> None:
     """Run the hook for a page and hold it to the rules. Nothing calls a hook but through this."""
     if page.hook == HOOK_CALLED:
         cache.violation("hook_called_twice", page.describe())
@@ -43,6 +43,7 @@ def call_freepage(cache: PageCache, mapping: AddressSpace, page: Page, freepage:
     if page.mapping is not None:
         cache.violation("hook_page_visible", page.describe())
     page.hook = HOOK_CALLED
+    cache.hook_calls[path] += 1
     outer, cache.hooked = cache.hooked, page
     try:
         # The annotation says None; a hook that returns something to wait for is exactly what must be caught.

@@ -1,5 +1,6 @@
-"""Process plumbing that both io folders share: clock, settings, logs, registry of daemons, HTTP page, TLS files.
+"""What both io folders share: the process around a daemon, and the control of a machine that has a page cache.
 
-Nothing here knows NFS or the page cache, and nothing here may be imported by the thinking half (``nfs``, ``vfs``,
-``nfsd``, ``freepage``): those are handed a clock and never look for one.
+The plumbing (clock, settings, logs, registry, HTTP page, token, TLS files, signals) knows neither the page cache nor the
+wire. The thinking half (``nfs``, ``vfs``, ``nfsd``, ``freepage``) imports nothing of this: it is handed a clock and never
+looks for one.
 """

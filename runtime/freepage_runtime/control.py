@@ -1,0 +1,275 @@
+"""The control service: what an administrator does to a daemon's machine (freepage_proto/v1/control.proto).
+
+Servers and clients have the same one, because both are a page cache with something around it; the few things in which
+they differ are handed in. Arguments are checked before anything is changed. An answer never carries a traceback.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, NoReturn, Protocol, TypeAlias
+
+import grpc
+import grpc.aio
+
+from freepage import PAGE_SIZE, AuditReport, HookPolicy, PageCache, RemovalPath, SlabObject
+from freepage_proto.v1 import control_pb2 as pb
+from freepage_proto.v1 import control_pb2_grpc
+from freepage_runtime import slabinfo, token
+from freepage_runtime.logs import fields
+from freepage_runtime.registry import Daemon
+
+log = logging.getLogger(__name__)
+
+Context: TypeAlias = "grpc.aio.ServicerContext[object, object]"
+
+
+class Machine(Protocol):
+    """A server or a client host, as its administrator sees it."""
+
+    @property
+    def cache(self) -> PageCache: ...
+
+    def roots_in_use(self) -> Iterable[SlabObject]:
+        """What holds objects in use: open files, calls under way, unwritten data. The audit's mark begins there."""
+        ...
+
+    async def drop_caches(self, what: int) -> object: ...
+
+    async def sync(self) -> object: ...
+
+
+class ControlService(control_pb2_grpc.ControlServicer):
+    """Administration of one `machine`.
+
+    ``daemon`` gives this daemon's registration once it has one. ``file_systems`` lists exports or mounts, ``rpcs``
+    counts calls by procedure, ``replace_pages(path, first, count)`` replaces a file's cached pages and returns how
+    many; it raises OSError when there is no such file.
+    """
+
+    def __init__(
+        self,
+        machine: Machine,
+        *,
+        version: str,
+        daemon: Callable[[], Daemon],
+        file_systems: Callable[[], Iterable[str]],
+        rpcs: Callable[[], dict[str, int]],
+        replace_pages: Callable[[str, int, int], Awaitable[int]],
+    ) -> None:
+        self._machine = machine
+        self._version = version
+        self._daemon = daemon
+        self._file_systems = file_systems
+        self._rpcs = rpcs
+        self._replace_pages = replace_pages
+        self._started_s = time.monotonic()
+
+    async def GetInfo(self, request: pb.GetInfoRequest, context: Context) -> pb.GetInfoResponse:
+        daemon = self._daemon()
+        limit_pages = self._machine.cache.memcg.limit_pages
+        return pb.GetInfoResponse(
+            role=pb.ROLE_SERVER if daemon.role == "server" else pb.ROLE_CLIENT,
+            name=daemon.name,
+            pid=daemon.pid,
+            version=self._version,
+            grpc_address=daemon.grpc or "",
+            metrics_address=daemon.metrics or "",
+            file_systems=self._file_systems(),
+            memory_bytes=None if limit_pages is None else limit_pages * PAGE_SIZE,
+            uptime_seconds=time.monotonic() - self._started_s,
+        )
+
+    async def DropCaches(self, request: pb.DropCachesRequest, context: Context) -> pb.DropCachesResponse:
+        if request.what not in (1, 2, 3):
+            await refuse(context, "what to drop is 1 (pages), 2 (dentries and inodes) or 3 (both)")
+        before = self._left()
+        await self._machine.drop_caches(request.what)
+        dropped = self._left() - before
+        log.info("dropped caches", extra=fields(what=request.what, pages=dropped))
+        return pb.DropCachesResponse(pages=dropped)
+
+    async def SyncAll(self, request: pb.SyncAllRequest, context: Context) -> pb.SyncAllResponse:
+        await self._machine.sync()
+        return pb.SyncAllResponse()
+
+    async def ResizeMemory(self, request: pb.ResizeMemoryRequest, context: Context) -> pb.ResizeMemoryResponse:
+        limit_pages = None
+        if request.HasField("memory_bytes"):
+            limit_pages = request.memory_bytes // PAGE_SIZE
+            if limit_pages < 1:
+                await refuse(context, f"a page cache has at least one page ({PAGE_SIZE} bytes)")
+        before = self._left()
+        self._machine.cache.memcg.resize(limit_pages)
+        log.info("resized memory", extra=fields(limit_pages=limit_pages))
+        return pb.ResizeMemoryResponse(reclaimed_pages=self._left() - before)
+
+    def _left(self) -> int:
+        return sum(self._machine.cache.removed.values())
+
+    # --- the hook -------------------------------------------------------------------------------------------------
+
+    async def SetHookPolicy(self, request: pb.SetHookPolicyRequest, context: Context) -> pb.SetHookPolicyResponse:
+        policy = self._machine.cache.policy
+        rehearsal = HookPolicy(self._machine.cache.random)
+        try:
+            for rule in request.rules:
+                apply_rule(rehearsal, rule)
+        except ValueError as error:
+            await refuse(context, str(error))
+        for rule in request.rules:
+            apply_rule(policy, rule)
+        log.info("hook policy", extra=fields(**policy.as_dict()))
+        return pb.SetHookPolicyResponse(rules=rules_of(policy))
+
+    async def GetHookPolicy(self, request: pb.GetHookPolicyRequest, context: Context) -> pb.GetHookPolicyResponse:
+        return pb.GetHookPolicyResponse(rules=rules_of(self._machine.cache.policy))
+
+    async def SetFault(self, request: pb.SetFaultRequest, context: Context) -> pb.SetFaultResponse:
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED, f"this version has no fault called {request.name!r}")
+        raise AssertionError("abort raises")
+
+    async def GetFaults(self, request: pb.GetFaultsRequest, context: Context) -> pb.GetFaultsResponse:
+        return pb.GetFaultsResponse()
+
+    async def ReplacePages(self, request: pb.ReplacePagesRequest, context: Context) -> pb.ReplacePagesResponse:
+        path = request.path.decode("utf-8", "surrogateescape")
+        try:
+            replaced = await self._replace_pages(path, request.first, request.count)
+        except OSError as error:
+            code = grpc.StatusCode.FAILED_PRECONDITION
+            if isinstance(error, FileNotFoundError | NotADirectoryError):
+                code = grpc.StatusCode.NOT_FOUND
+            await context.abort(code, f"{path}: {error.strerror or error}")
+        return pb.ReplacePagesResponse(replaced=replaced)
+
+    # --- looking --------------------------------------------------------------------------------------------------
+
+    async def GetSlab(self, request: pb.GetSlabRequest, context: Context) -> pb.GetSlabResponse:
+        ledger = self._machine.cache.ledger
+        lines = []
+        for cache in ledger.caches.values():
+            for account in cache.uses.values():
+                in_use, cached, orphaned = account.live
+                lines.append(
+                    pb.SlabLine(
+                        slab=cache.name,
+                        use=account.use,
+                        cached=cached,
+                        in_use=in_use,
+                        orphaned=orphaned,
+                        pinned=cache.pinned,
+                        allocated=account.allocs,
+                        freed=account.frees,
+                        object_size=cache.objsize,
+                    )
+                )
+        return pb.GetSlabResponse(lines=lines, slabinfo=slabinfo.render(ledger))
+
+    async def GetVmstat(self, request: pb.GetVmstatRequest, context: Context) -> pb.GetVmstatResponse:
+        return pb.GetVmstatResponse(counters=self._machine.cache.vmstat())
+
+    async def Audit(self, request: pb.AuditRequest, context: Context) -> pb.AuditResponse:
+        report = audit(self._machine)
+        return pb.AuditResponse(
+            agrees=report.agrees, orphaned=report.orphaned, text=report.render(), json=json.dumps(report.as_dict())
+        )
+
+    async def GetStats(self, request: pb.GetStatsRequest, context: Context) -> pb.GetStatsResponse:
+        cache = self._machine.cache
+        response = pb.GetStatsResponse(
+            removed=by_label(cache.removed),
+            hook_calls=by_label(cache.hook_calls),
+            skipped=by_label(cache.skipped),
+            skipped_owned=by_label(cache.skipped_owned),
+            orphaned=cache.ledger.orphaned(),
+            pinned=cache.ledger.pinned(),
+            violations=cache.violations,
+            rpcs=self._rpcs(),
+            cached_pages=cache.nr_file_pages,
+            dirty_pages=sum(mapping.nr_dirty for mapping in cache.mappings),
+            writeback_pages=sum(mapping.nr_writeback for mapping in cache.mappings),
+            hits=cache.hits,
+            misses=cache.misses,
+        )
+        if request.audit:
+            response.audit_agrees = audit(self._machine).agrees
+        return response
+
+
+def audit(machine: Machine) -> AuditReport:
+    """Mark and sweep one machine; nothing else runs meanwhile."""
+    return machine.cache.ledger.audit(machine.roots_in_use(), machine.cache.mappings)
+
+
+def by_label(counts: dict[RemovalPath, int]) -> dict[str, int]:
+    return {path.value: count for path, count in counts.items()}
+
+
+async def refuse(context: Context, why: str) -> NoReturn:
+    """End the call with INVALID_ARGUMENT."""
+    await context.abort(grpc.StatusCode.INVALID_ARGUMENT, why)
+    raise AssertionError("abort raises")
+
+
+# --- hook rules as messages -------------------------------------------------------------------------------------------
+
+
+def apply_rule(policy: HookPolicy, rule: pb.HookRule) -> None:
+    """Set one rule; raises ValueError with what was wrong."""
+    if rule.action not in (pb.HOOK_ACTION_RUN, pb.HOOK_ACTION_SKIP):
+        raise ValueError("a hook rule either runs or skips")
+    policy.set(
+        rule.path,
+        "run" if rule.action == pb.HOOK_ACTION_RUN else "skip",
+        probability=rule.probability if rule.HasField("probability") else None,
+        every_nth=rule.every_nth if rule.HasField("every_nth") else None,
+    )
+
+
+def rules_of(policy: HookPolicy) -> list[pb.HookRule]:
+    """The policy of all removal paths."""
+    messages = []
+    for path in RemovalPath:
+        message = pb.HookRule(path=path.value, action=pb.HOOK_ACTION_RUN)
+        rule = policy.rules.get(path)
+        if rule is not None:
+            message.action = pb.HOOK_ACTION_SKIP
+            if rule.probability is not None:
+                message.probability = rule.probability
+            if rule.every_nth is not None:
+                message.every_nth = rule.every_nth
+        messages.append(message)
+    return messages
+
+
+# --- who may call -----------------------------------------------------------------------------------------------------
+
+
+class TokenGuard(grpc.aio.ServerInterceptor):
+    """Lets a call through only with the control token in its metadata."""
+
+    def __init__(self, expected: str) -> None:
+        self._expected = expected
+
+        async def reject(request: object, context: Context) -> NoReturn:
+            await context.abort(grpc.StatusCode.UNAUTHENTICATED, "the control token is missing or wrong")
+            raise AssertionError("abort raises")
+
+        self._rejection: grpc.RpcMethodHandler[Any, Any] = grpc.unary_unary_rpc_method_handler(reject)
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler[Any, Any] | None:
+        given = None
+        for key, value in handler_call_details.invocation_metadata or ():
+            if key == token.METADATA_KEY:
+                given = value if isinstance(value, str) else None
+        if token.matches(given, self._expected):
+            return await continuation(handler_call_details)
+        return self._rejection

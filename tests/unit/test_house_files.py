@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import sys
 import tomllib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 
@@ -93,6 +94,29 @@ def test_every_target_is_phony_and_explains_itself() -> None:
     assert phony >= TARGETS
 
 
+def make_venv(require_tool: Callable[..., str], python: str, venv: Path) -> subprocess.CompletedProcess[str]:
+    command = [require_tool("make", debian="make"), "venv", f"PYTHON={python}", f"VENV={venv}"]
+    ours = {name: value for name, value in os.environ.items() if name != "MAKEFLAGS"}  # we may run under make ourselves
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, env=ours)
+
+
+def test_make_says_in_one_line_that_no_python_fits(tmp_path: Path, require_tool: Callable[..., str]) -> None:
+    run = make_venv(require_tool, "/no/such/python3", tmp_path / "environment")
+    assert run.returncode != 0
+    assert run.stderr.startswith("freepage needs Python 3.11 or newer; tried: /no/such/python3 (")
+    assert not (tmp_path / "environment").exists()
+
+
+def test_make_does_not_clear_a_directory_that_is_no_environment(
+    tmp_path: Path, require_tool: Callable[..., str]
+) -> None:
+    (tmp_path / "precious").write_text("")
+    run = make_venv(require_tool, sys.executable, tmp_path)
+    assert run.returncode != 0
+    assert "is not a virtual environment" in run.stderr
+    assert (tmp_path / "precious").exists()
+
+
 def test_ci_can_be_run() -> None:
     assert os.access(ROOT / ".ci" / "run", os.X_OK)
     subprocess.run(["bash", "-n", ROOT / ".ci" / "run"], check=True)
@@ -103,7 +127,7 @@ def test_ci_installs_every_tool_that_a_test_asks_for() -> None:
         (tool, package)
         for path in (ROOT / "tests").rglob("*.py")
         for tool, package in re.findall(r'require_tool\("([^"]+)", debian="([^"]+)"', path.read_text())
-        if path != Path(__file__) and path.name != "conftest.py"
+        if path.name not in ("conftest.py", "test_house_conftest.py") and path != Path(__file__)
     }
     table = re.search(r"<<'TOOLS'\n(.*?)^TOOLS", (ROOT / ".ci" / "run").read_text(), re.MULTILINE | re.DOTALL)
     assert table is not None

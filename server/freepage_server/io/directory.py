@@ -200,6 +200,7 @@ class DirectoryStorage:
         self.path = Path(path)
         self.fsid = 0
         self.granule_ns = max(1, int(time.clock_getres(CLOCK_REALTIME_COARSE) * 1_000_000_000))
+        self.shared = True
         self._offload = offload
         self._nodes: dict[Key, _Node] = {}
         self._by_ino: dict[int, _Node] = {}

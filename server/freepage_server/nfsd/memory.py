@@ -110,6 +110,7 @@ class MemoryStorage:
     ) -> None:
         self.fsid = 0
         self.granule_ns = granule_ns
+        self.shared = False
         self.name_max = 255
         self.link_max = LINK_MAX
         self.max_file_size = MAX_FILE_SIZE

@@ -222,7 +222,7 @@ class Nfs3:
                 data = memoryview(data)[:count]
             if self.wcc_on_write == "full":
                 fh.fill_pre_attrs()
-            await self.vfs.write(fh, args.offset, data, args.stable, cred)
+            count = await self.vfs.write(fh, args.offset, data, args.stable, cred)
             return WriteRes(outcome.status, fh.wcc(), count, args.stable, self.verf())
         return WriteRes(outcome.status, _wcc(fh))
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
+from freepage import PAGE_SHIFT, MemCgroup, PageCache, SlabObject
 from freepage_proto.mount3 import MntArgs, UmntArgs
 from freepage_proto.nfs3 import (
     AccessArgs,
@@ -41,6 +43,7 @@ from freepage_server.nfsd.errors import NfsError, nfsstat3
 from freepage_server.nfsd.export import Export
 from freepage_server.nfsd.fh import Fh
 from freepage_server.nfsd.filecache import FileCache
+from freepage_server.nfsd.flusher import Clock, Flusher
 from freepage_server.nfsd.handles import HandleCodec
 from freepage_server.nfsd.lockd import LockManager
 from freepage_server.nfsd.mountd import MountDaemon
@@ -54,16 +57,14 @@ __all__ = ["Clock", "Export", "NfsServer"]
 MAX_PAYLOAD = 1 << 20
 """Largest READ, WRITE or READDIR in bytes (knfsd's max_block_size in the recordings)."""
 
+_UINT64 = (1 << 64) - 1
+
 MAX_CLIENTS = 4096
 """How many clients' boot instances are remembered."""
 
 
-class Clock(Protocol):
-    """Monotonic seconds, and a way to let them pass."""
-
-    def now(self) -> float: ...
-
-    async def sleep(self, seconds: float) -> None: ...
+def _create_future() -> asyncio.Future[None]:
+    return asyncio.get_running_loop().create_future()
 
 
 class NfsServer:
@@ -71,6 +72,10 @@ class NfsServer:
 
     ``secret`` keys the file handles: the same over restarts, and known to nobody else. The default is for a simulated
     world; a server on a network is given its own.
+
+    ``memory_bytes`` limits the page cache (None: no limit); ``cache`` is used instead of a new one, and then says how
+    large it is by itself. ``random`` gives floats in [0, 1) for the hook policy; ``strict`` makes a broken rule of the
+    hook raise RuleViolation.
     """
 
     def __init__(
@@ -83,6 +88,10 @@ class NfsServer:
         secret: bytes = b"freepage",
         max_payload: int = MAX_PAYLOAD,
         wcc_on_write: WccOnWrite = "none",
+        memory_bytes: int | None = None,
+        cache: PageCache | None = None,
+        random: Callable[[], float] | None = None,
+        strict: bool = False,
     ) -> None:
         self.exports: dict[str, Export] = {export.name: export for export in exports}
         if len(self.exports) != len(exports):
@@ -92,11 +101,19 @@ class NfsServer:
         self.wall_ns = wall_ns
         self.stats = ServerStats()
         self.handles = HandleCodec(secret)
-        self.files = FileCache()
+        self.cache = cache or PageCache(
+            now=clock.now,
+            create_future=_create_future,
+            memcg=MemCgroup(None if memory_bytes is None else memory_bytes >> PAGE_SHIFT),
+            random=random,
+            strict=strict,
+        )
+        self.files = FileCache(self.cache, self.stats, self._reset_write_verifier)
+        self._flusher = Flusher(self.files.bdi.wb, clock)
         self.vfs = Vfs(self.files)
         self.locks = LockManager()
         self.mountd = MountDaemon(self.exports, self.handles)
-        self._verf = boot_ns & (1 << 64) - 1
+        self._verf = boot_ns & _UINT64
         self._nfs3 = Nfs3(
             self.vfs,
             self.handles,
@@ -111,17 +128,36 @@ class NfsServer:
     # --- life -----------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Begin background work."""
+        """From now on unwritten data is written out by itself after a while."""
+        self._flusher.start()
 
     async def stop(self) -> None:
-        """Write out everything and end background work. Calls must have ceased."""
+        """End background work and write out everything. Calls must have ceased."""
+        await self._flusher.stop()
+        await self.files.quiesce()
         await self.sync()
 
     async def sync(self) -> None:
         """Return when nothing is unwritten (sync(2))."""
+        await self.files.sync()
 
     async def drop_caches(self, what: int = 1) -> None:
         """``echo what > /proc/sys/vm/drop_caches``: bit 0 drops clean pages, bit 1 inodes without pages."""
+        self.files.drop_caches(what)
+
+    async def crash(self, boot_ns: int) -> None:
+        """Lose power and boot again: unwritten data and locks are gone, and the write verifier is another.
+
+        The caller sees to it that no call is under way.
+        """
+        await self.files.crash()
+        self.locks = LockManager()
+        self._boot_instances.clear()
+        self._verf = boot_ns & _UINT64
+
+    def roots_in_use(self) -> Iterable[SlabObject]:
+        """Accounted objects that something other than a page keeps alive, for the audit: none outlives a plain call."""
+        return ()
 
     def next_local_pid(self) -> int:
         """A process number for the next `LocalTask`."""
@@ -131,6 +167,11 @@ class NfsServer:
     def write_verifier(self) -> bytes:
         """Eight bytes that change when unstable data may have been lost (RFC 1813 section 3.3.7)."""
         return self._verf.to_bytes(8, "big")
+
+    def _reset_write_verifier(self) -> None:
+        """Writing out failed: clients have to send uncommitted data again (knfsd: nfsd_reset_write_verifier)."""
+        self._verf = (self._verf + 1) & _UINT64
+        self.stats.write_verifier_changes += 1
 
     # --- calls ----------------------------------------------------------------------------------------------------
 

@@ -50,10 +50,12 @@ class Storage(Protocol):
     """An inode-level file system.
 
     ``fsid`` is what `Fattr3.fsid` carries; the export sets it. ``granule_ns`` is the step of its timestamps.
+    ``shared``: other programs may change it behind the server's back.
     """
 
     fsid: int
     granule_ns: int
+    shared: bool
     name_max: int
     link_max: int
     max_file_size: int

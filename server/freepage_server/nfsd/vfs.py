@@ -83,21 +83,21 @@ class Vfs:
         attributes = fh.require_file()
         require(attributes, cred, MAY_READ, owner_override=True)
         offset = min(offset, OFFSET_MAX)
-        data = await self.files.read(fh.export, fh.key, offset, min(count, OFFSET_MAX - offset), cred)
-        fh.fill_post_attrs()
-        assert fh.after is not None
-        return data, offset + len(data) >= fh.after.size, fh.after
+        count = min(count, OFFSET_MAX - offset)
+        data, attributes = await self.files.read(fh.export, fh.key, attributes, offset, count, cred)
+        return data, offset + len(data) >= attributes.size, attributes
 
     # --- data -----------------------------------------------------------------------------------------------------
 
-    async def write(self, fh: Fh, offset: int, data: Data, stable: StableHow, cred: AuthSys) -> None:
+    async def write(self, fh: Fh, offset: int, data: Data, stable: StableHow, cred: AuthSys) -> int:
+        """Returns the bytes written: fewer than given only if an error struck after the first page."""
         attributes = fh.require_file()
         fh.require_writable()
         require(attributes, cred, MAY_WRITE, owner_override=True)
         if offset + len(data) > min(OFFSET_MAX, fh.export.storage.max_file_size):
             raise error(errno.EFBIG)
         self._remove_privileges(fh, attributes, cred)
-        await self.files.write(fh.export, fh.key, offset, data, stable, cred)
+        return await self.files.write(fh.export, fh.key, attributes, offset, data, stable, cred)
 
     async def commit(self, fh: Fh, offset: int, count: int, cred: AuthSys) -> None:
         if offset > OFFSET_MAX:
@@ -145,7 +145,7 @@ class Vfs:
                 atime_ns=now if sattr.atime_ns == SET_TO_SERVER_TIME else sattr.atime_ns,
                 mtime_ns=now if sattr.mtime_ns == SET_TO_SERVER_TIME else sattr.mtime_ns,
             )
-            self.files.changed(fh.export, fh.key)
+            self.files.changed(fh.export, fh.key, mtime=sattr.mtime_ns is not None)
         fh.fill_post_attrs()
 
     def _sanitized(self, sattr: Sattr3, attributes: Fattr3, cred: AuthSys) -> Sattr3:

@@ -127,6 +127,7 @@ class ToyFs:
             readpage=self.readpage,
             readahead=self.readahead,
             writepage=self.writepage,
+            write_end=self.write_end,
             freepage=self.freepage,
             releasepage=self.releasepage,
             invalidatepage=self.invalidatepage,
@@ -166,6 +167,12 @@ class ToyFs:
             request = FillRequest(self.cache.ledger, ObjectState.CACHED, site)
             request.hold(self.cred)
             page.own(request)
+
+    async def write_end(
+        self, file: fp.File, mapping: fp.AddressSpace, pos: int, length: int, copied: int, page: Page
+    ) -> int:
+        self.give_request(page, "write")
+        return await fp.simple_write_end(file, mapping, pos, length, copied, page)
 
     async def readpage(self, file: fp.File, page: Page) -> None:
         self.reads.append((page.index, 1))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-import freepage as fp
+import itertools
+
 import pytest
+
+import freepage as fp
 from freepage import PAGE_SIZE
 from pagecache_toyfs import ToyFs, drive, new_cache
 
@@ -104,7 +107,7 @@ def test_two_interleaved_streams_find_each_other_by_markers_and_history() -> Non
     low = [window for window in fs.reads if window[0] < 4096]
     high = [window for window in fs.reads if window[0] >= 4096]
     for stream in (low, high):
-        assert all(start + size == after for (start, size), (after, _) in zip(stream, stream[1:], strict=False))
+        assert all(start + size == after for (start, size), (after, _) in itertools.pairwise(stream))
         assert max(size for _, size in stream) > 4
     assert low[0] == (0, 4)
 

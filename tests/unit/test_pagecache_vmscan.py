@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import random
 
-import freepage as fp
 import pytest
+
+import freepage as fp
 from freepage import PAGE_SIZE, RemovalPath
 from pagecache_toyfs import ToyFs, ToyInode, ToyScheduler, drive, new_cache
 

@@ -1,0 +1,281 @@
+"""One client machine: its page cache, its mounts, its flusher, its processes."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import itertools
+import random
+from collections.abc import Callable, Coroutine, Iterable, Iterator
+from math import isqrt
+from typing import Any
+
+from freepage import DirtyDomain, MemCgroup, ObjectState, PageCache, SlabObject
+from freepage.slab import IN_USE
+from freepage_client.nfs.cred import Credential, CredentialCache
+from freepage_client.nfs.dcache import walk_dentries
+from freepage_client.nfs.errors import os_error
+from freepage_client.nfs.options import parse_mount_options
+from freepage_client.nfs.super import NfsServer
+from freepage_client.nfs.transport import Clock, Network
+from freepage_client.vfs.task import Task
+from freepage_proto.rpc import AuthSys
+
+PAGE_SIZE = 4096
+DIRTY_WRITEBACK_INTERVAL_S = 5.0
+"""dirty_writeback_centisecs: how often the flusher of a mount with dirty inodes wakes."""
+CONGESTION_MAX_PAGES = (256 << 20) // PAGE_SIZE
+
+SLAB_CACHES = (
+    ("nfs_page", 128, ("fill", "write")),
+    ("rpc_cred", 192, ("",)),
+    ("nfs_open_context", 192, ("",)),
+    ("nfs_lock_context", 64, ("",)),
+    ("nfs_dir_array", 4096, ("",)),
+    ("nfs_dir_name", 32, ("",)),
+)
+
+
+class Machine:
+    """A host that mounts NFS file systems.
+
+    ``memory_bytes`` bounds its page cache as memory.max would (None: no bound). ``memcg`` and ``dirty`` may be shared
+    with other machines. ``strict`` makes every broken rule of the hook an exception. Messages that Linux would print
+    go to ``on_message``.
+    """
+
+    def __init__(
+        self,
+        hostname: str,
+        *,
+        network: Network,
+        clock: Clock,
+        memory_bytes: int | None,
+        memcg: MemCgroup | None = None,
+        dirty: DirtyDomain | None = None,
+        seed: int = 0,
+        strict: bool = False,
+        on_message: Callable[[str], None] | None = None,
+    ) -> None:
+        self.hostname = hostname
+        self.network = network
+        self.clock = clock
+        self.random = random.Random(f"{seed}/{hostname}")
+        self.boot_instance = self.random.getrandbits(63)
+        self.xids = itertools.count(self.random.getrandbits(32))
+        self.messages: list[str] = []
+        self._on_message = on_message
+        if memcg is None:
+            memcg = MemCgroup(None if memory_bytes is None else max(memory_bytes // PAGE_SIZE, 1))
+        self.cache = PageCache(
+            now=clock.now,
+            create_future=lambda: asyncio.get_running_loop().create_future(),
+            memcg=memcg,
+            dirty=dirty,
+            random=self.random.random,
+            strict=strict,
+        )
+        for name, objsize, uses in SLAB_CACHES:
+            self.cache.ledger.register(name, objsize, uses)
+        self.credentials = CredentialCache(self.cache.ledger)
+        self.cred = self.credentials.lookup(AuthSys(0, 0, (), hostname), "boot")
+        pages = 1 << 20 if memory_bytes is None else memory_bytes // PAGE_SIZE
+        self.congestion_pages = min(max(16 * isqrt(pages) * 4 * 1024 // PAGE_SIZE, 256), CONGESTION_MAX_PAGES)
+        self.mounts: list[NfsServer] = []
+        self.tasks: set[Task] = set()
+        self.in_flight: dict[object, Iterable[SlabObject]] = {}
+        """What calls under way hold, by call: the audit's roots beside files and unwritten data."""
+        self._gencount = 0
+        self._sillycounter = 0
+        self._lock_owners: dict[object, int] = {}
+        self._running: set[asyncio.Task[None]] = set()
+        self._flushers: dict[NfsServer, asyncio.Task[None]] = {}
+
+    # What the NFS client asks of its machine.
+
+    def next_gencount(self) -> int:
+        """nfs_attr_generation_counter: orders requests and what replies may overwrite."""
+        self._gencount += 1
+        return self._gencount
+
+    def next_sillycounter(self) -> int:
+        self._sillycounter += 1
+        return self._sillycounter
+
+    def lock_owner_id(self, owner: object) -> int:
+        """A number that stands for a lock's owner on the wire."""
+        return self._lock_owners.setdefault(owner, len(self._lock_owners) + 1)
+
+    def message(self, text: str) -> None:
+        """What the kernel would print. The last hundred are kept."""
+        self.messages.append(text)
+        del self.messages[:-100]
+        if self._on_message is not None:
+            self._on_message(text)
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run something that nobody waits for. What it raises is a bug and goes to the loop's exception handler."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._running.add(task)
+        task.add_done_callback(self._finished)
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._running.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            task.get_loop().call_exception_handler(
+                {"message": f"{self.hostname}: {task.exception()!r}", "exception": task.exception(), "task": task}
+            )
+
+    async def drain_tasks(self) -> None:
+        """Wait until everything spawned so far, and by it, has ended."""
+        while self._running:
+            await asyncio.wait(set(self._running))
+
+    # Mounting.
+
+    async def mount(self, source: str, mountpoint: str, options: str = "") -> NfsServer:
+        """``mount -t nfs -o OPTIONS SERVER:/EXPORT MOUNTPOINT``. Raises BadMountOption, OSError."""
+        hostname, colon, export = source.partition(":")
+        if not colon or not hostname or not export.startswith("/"):
+            raise os_error(errno.EINVAL, f"{source}: SERVER:/EXPORT is needed")
+        if not mountpoint.startswith("/") or mountpoint != "/" + "/".join(_parts(mountpoint)):
+            raise os_error(errno.EINVAL, f"{mountpoint}: a plain absolute path is needed")
+        if any(mount.mountpoint == mountpoint for mount in self.mounts):
+            raise os_error(errno.EBUSY, mountpoint)
+        mount = NfsServer(self, hostname, export, mountpoint, parse_mount_options(options))
+        try:
+            await mount.mount(self.cred)
+        except BaseException:
+            mount.bdi.unregister()
+            await mount.rpc.close()
+            raise
+        self.mounts.append(mount)
+        wb = mount.bdi.wb
+        wb.on_dirty = lambda: self._arm_flusher(mount)
+        wb.on_wakeup = lambda: self.spawn(wb.do_background())
+        return mount
+
+    def mount_at(self, path: str) -> NfsServer | None:
+        """The mount whose mountpoint is exactly ``path``."""
+        return next((mount for mount in self.mounts if mount.mountpoint == path), None)
+
+    async def umount(self, mountpoint: str) -> list[str]:
+        """Write everything back and unmount; return what is left behind, a line each, empty when nothing leaked.
+
+        Raises OSError: EINVAL if nothing is mounted there, EBUSY while files are open.
+        """
+        mount = self.mount_at(mountpoint)
+        if mount is None:
+            raise os_error(errno.EINVAL, mountpoint)
+        if any(inode.open_dirs or any(c.file_open for c in inode.open_files) for inode in mount.inodes.values()):
+            raise os_error(errno.EBUSY, mountpoint)
+        if any(task.cwd is not None and task.cwd.mount is mount for task in self.tasks):
+            raise os_error(errno.EBUSY, mountpoint)
+        await mount.bdi.wb.writeback_all(sync=True)
+        await self.drain_tasks()
+        pinned = mount.busy_dentries()
+        flusher = self._flushers.pop(mount, None)
+        if flusher is not None:
+            flusher.cancel()
+            await asyncio.gather(flusher, return_exceptions=True)
+        self.mounts.remove(mount)
+        await mount.umount(self.cred)
+        return [f"busy: {path}" for path in pinned] + self._left_behind()
+
+    def _left_behind(self) -> list[str]:
+        """Live objects that nothing explains, by slab cache. With other mounts left, only what is orphaned counts."""
+        lines = []
+        explained = {self.cred, *(task.cred for task in self.tasks)}
+        for name, cache in self.cache.ledger.caches.items():
+            if self.mounts:
+                left = cache.live(ObjectState.ORPHANED)
+            else:
+                left = sum(1 for obj in cache.objects if obj not in explained)
+            if left:
+                lines.append(f"{name}: {left} objects remain")
+        return lines
+
+    # Processes.
+
+    def task(self, cred: AuthSys | None = None) -> Task:
+        """A process of this machine, root's unless told otherwise."""
+        auth = cred if cred is not None else AuthSys(0, 0, (), self.hostname)
+        task = Task(self, self.credentials.lookup(auth, "fork"))
+        self.tasks.add(task)
+        return task
+
+    # Memory and writeback.
+
+    def _arm_flusher(self, mount: NfsServer) -> None:
+        if mount not in self._flushers and mount in self.mounts:
+            self._flushers[mount] = asyncio.get_running_loop().create_task(self._flush_periodically(mount))
+
+    async def _flush_periodically(self, mount: NfsServer) -> None:
+        """The mount's flusher thread: it wakes every five seconds while anything is dirty."""
+        wb = mount.bdi.wb
+        try:
+            while wb.needs_timer():
+                await self.clock.sleep(DIRTY_WRITEBACK_INTERVAL_S)
+                try:
+                    await wb.do_periodic(self.clock.now())
+                except OSError as error:
+                    self.message(f"nfs: writeback to {mount.source} failed: {error}")
+        finally:
+            self._flushers.pop(mount, None)
+
+    async def sync(self) -> None:
+        """sync(2): start writing everywhere, then write and wait everywhere."""
+        for mount in self.mounts:
+            await mount.bdi.wb.writeback_all(sync=False)
+        for mount in self.mounts:
+            await mount.bdi.wb.writeback_all(sync=True)
+
+    async def drop_caches(self, what: int) -> None:
+        """echo WHAT > /proc/sys/vm/drop_caches: 1 pages, 2 names and inodes, 3 both. Raises OSError(EINVAL)."""
+        if what not in (1, 2, 3):
+            raise os_error(errno.EINVAL)
+        if what & 1:
+            self.cache.drop_pagecache()
+        if what & 2:
+            for mount in self.mounts:
+                mount.prune()
+
+    def resize_memory(self, memory_bytes: int | None) -> None:
+        """Set memory.max; a smaller limit reclaims at once."""
+        self.cache.memcg.resize(None if memory_bytes is None else max(memory_bytes // PAGE_SIZE, 1))
+
+    # The audit.
+
+    def roots_in_use(self) -> Iterator[SlabObject]:
+        """Everything that is rightly held: by processes, open files, calls under way, unwritten data."""
+        yield self.cred
+        for task in self.tasks:
+            yield task.cred
+        for objects in self.in_flight.values():
+            yield from objects
+        for mount in self.mounts:
+            for inode in mount.inodes.values():
+                yield from inode.open_files
+                yield from inode.write_requests.values()
+            if mount.root is not None:
+                for dentry in walk_dentries(mount.root):
+                    if dentry.sillyrename_cred is not None:
+                        yield dentry.sillyrename_cred
+
+    async def close(self) -> None:
+        """Shut down: close every file, unmount everything that can be, stop the flushers."""
+        for task in list(self.tasks):
+            await task.exit()
+        for mount in list(self.mounts):
+            await self.umount(mount.mountpoint)
+        for flusher in self._flushers.values():
+            flusher.cancel()
+        await asyncio.gather(*self._flushers.values(), return_exceptions=True)
+        await self.drain_tasks()
+        cred: Credential | None = self.cred
+        if cred is not None and cred.alive:
+            cred.put(IN_USE)
+
+
+def _parts(path: str) -> list[str]:
+    return [part for part in path.split("/") if part]

@@ -1,0 +1,198 @@
+"""Filling pages: readahead and readpage, and what a READ's reply does to them (fs/nfs/read.c).
+
+The page lock is the exclusion: a page is locked from its insertion until the reply has filled it. Pages of one
+readahead that lie side by side go out together, cut at rsize, all in flight at once.
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING, cast
+
+from freepage import PAGE_SHIFT, PAGE_SIZE, Page, ReadaheadControl
+from freepage.slab import IN_USE
+from freepage_client.nfs.errors import FATAL_ON_SERVER, os_error, status_to_errno
+from freepage_client.nfs.fattr import NfsFattr
+from freepage_client.nfs.inode import INVALID_ATIME, INVALID_CHANGE
+from freepage_client.nfs.open_context import OpenContext, find_open_context
+from freepage_client.nfs.pagelist import FillRequest, PageIo, Segment, own_page
+from freepage_client.nfs.rpc import RpcTask
+from freepage_client.nfs.write import wb_page
+from freepage_proto.nfs3 import NfsStat3, ReadArgs, ReadRes
+from freepage_proto.rpc import Procedure
+
+if TYPE_CHECKING:
+    from freepage_client.nfs.file import NfsFile
+    from freepage_client.nfs.inode import NfsInode
+
+
+def page_length(inode: NfsInode, page: Page) -> int:
+    """How many of the page's bytes lie before the end of the file (nfs_page_length)."""
+    left = inode.i_size - (page.index << PAGE_SHIFT)
+    return min(max(left, 0), PAGE_SIZE)
+
+
+class _Reader:
+    """One readahead or readpage: a descriptor and the calls it made (struct nfs_readdesc)."""
+
+    def __init__(self, inode: NfsInode, context: OpenContext) -> None:
+        self.inode = inode
+        self.context = context
+        self.io = PageIo(inode.server.rsize, self._do_io)
+        self.parts_left: dict[Page, int] = {}
+
+    def add_page(self, page: Page) -> None:
+        """Queue one locked page; a page wholly beyond the end is zeroed here and now (readpage_async_filler)."""
+        inode = self.inode
+        length = page_length(inode, page)
+        if not length:
+            page.fill(b"")
+            page.uptodate = True
+            own_page(page, inode, self.context.cred, "read")
+            page.unlock()
+            return
+        rsize = inode.server.rsize
+        aligned = min((length + rsize - 1) // rsize * rsize, PAGE_SIZE)
+        request = FillRequest(self.context.cred, inode, "read")
+        self.parts_left[page] = 1  # so that an early reply of a first part cannot finish the page
+        pieces = self.io.add(request, page, 0, aligned)
+        self.parts_left[page] += len(pieces) - 1
+
+    def complete(self) -> None:
+        self.io.complete()
+        self.inode.server.stats.bytes["readpages"] += (self.io.bytes_sent + PAGE_SIZE - 1) >> PAGE_SHIFT
+
+    def _do_io(self, segments: list[Segment]) -> None:
+        server = self.inode.server
+        first = segments[0]
+        count = sum(segment.nbytes for segment in segments)
+        fattr = server.fattr()
+        self.context.get(IN_USE)
+        args = ReadArgs(self.inode.fh, first.pos, count)
+        call = server.rpc.start(Procedure.READ, args, self.context.cred.auth)
+        server.machine.in_flight[call] = (self.context, *(segment.request for segment in segments))
+        server.machine.spawn(self._finish(segments, args, call, fattr))
+
+    async def _finish(self, segments: list[Segment], args: ReadArgs, call: RpcTask, fattr: NfsFattr) -> None:
+        inode, server = self.inode, self.inode.server
+        first_call = call
+        chunks: list[bytes | bytearray | memoryview] = []
+        good = 0
+        error = 0
+        eof = False
+        start = args.offset
+        while True:
+            try:
+                result = cast(ReadRes, await call.result())
+            except OSError as failure:
+                error = failure.errno or errno.EIO
+                break
+            fattr.attr = result.attributes
+            inode.set_cache_invalid(INVALID_ATIME)
+            inode.refresh(fattr)
+            if result.status is not NfsStat3.OK:
+                error = status_to_errno(result.status)
+                break
+            server.stats.bytes["serverread"] += result.count
+            chunks.append(result.data)
+            good += result.count
+            if result.eof:
+                eof = True
+                break
+            if result.count >= args.count:
+                break
+            server.stats.events["shortreads"] += 1
+            if not result.count:
+                error = errno.EIO
+                break
+            args = ReadArgs(args.file, start + good, args.count - result.count)
+            fattr = server.fattr()
+            call = server.rpc.start(Procedure.READ, args, self.context.cred.auth)
+        if error == errno.ESTALE:
+            inode.set_stale()
+            inode.set_cache_invalid(INVALID_CHANGE)
+        data = memoryview(chunks[0] if len(chunks) == 1 else b"".join(chunks)) if chunks else memoryview(b"")
+        del server.machine.in_flight[first_call]
+        self._fill(segments, data, good, eof, error)
+        self.context.put(IN_USE)
+
+    def _fill(self, segments: list[Segment], data: memoryview, good: int, eof: bool, error: int) -> None:
+        """Give each page its bytes; beyond the end of the file they are zeroes, in the failed part nothing."""
+        done = 0
+        for segment in segments:
+            page, request = segment.page, segment.request
+            assert isinstance(request, FillRequest)
+            piece = data[done : done + segment.nbytes]
+            done += segment.nbytes
+            if error and not eof and done > good:
+                self.context.error = error
+                if error in FATAL_ON_SERVER and error != errno.ETIMEDOUT:
+                    page.error = True
+            elif segment.nbytes == PAGE_SIZE or (segment.offset == 0 and self.parts_left[page] == 1):
+                page.fill(piece)
+            else:
+                buffer = page.writable()
+                buffer[segment.offset : segment.offset + len(piece)] = piece
+                buffer[segment.offset + len(piece) : segment.offset + segment.nbytes] = bytes(
+                    segment.nbytes - len(piece)
+                )
+            self.parts_left[page] -= 1
+            if self.parts_left[page]:
+                continue
+            del self.parts_left[page]
+            if page.error or (error and not eof and done > good):
+                request.put(IN_USE)
+            else:
+                page.uptodate = True
+                request.give_to(page)
+            page.unlock()
+
+
+async def readpage(file: NfsFile, page: Page) -> None:
+    """Read one locked page and wait for it. A write request on it goes to the server first (nfs_read_folio).
+
+    Raises OSError; the page is unlocked in any case.
+    """
+    inode = file.inode
+    inode.server.stats.events["vfsreadpage"] += 1
+    try:
+        await wb_page(inode, page)
+        if page.uptodate:
+            page.unlock()
+            return
+        if inode.stale:
+            raise os_error(errno.ESTALE)
+    except OSError:
+        page.unlock()
+        raise
+    context = file.context
+    context.error = 0
+    page.error = False
+    context.get(IN_USE)
+    try:
+        reader = _Reader(inode, context)
+        reader.add_page(page)
+        reader.complete()
+        await page.wait_locked()
+        if not page.uptodate:
+            error, context.error = context.error, 0
+            raise os_error(error or errno.EIO)
+    finally:
+        context.put(IN_USE)
+
+
+def readahead(control: ReadaheadControl) -> None:
+    """Start reading a run of locked pages (nfs_readahead). Takes none if the file is stale or nobody can read it."""
+    mapping = control.mapping
+    inode = cast("NfsInode", mapping.host)
+    inode.server.stats.events["vfsreadpages"] += 1
+    if inode.stale:
+        return
+    file = cast("NfsFile | None", control.file)
+    context = file.context if file is not None else find_open_context(inode, write=False)
+    if context is None:
+        return
+    reader = _Reader(inode, context)
+    for page in control.take(len(control.pages)):
+        reader.add_page(page)
+    reader.complete()

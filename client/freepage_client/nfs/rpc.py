@@ -1,0 +1,252 @@
+"""Calls: transaction ids, retransmission, statistics (net/sunrpc/clnt.c, xprt.c, stats.c).
+
+A call keeps its xid over every retransmission, so that the server's duplicate request cache can recognise it. Over TCP
+Linux waits timeo, retransmits, waits timeo longer each time, and after ``retrans`` retransmissions calls it a major
+timeout: a hard mount says so once and starts over, a soft mount gives up with EIO (softerr: ETIMEDOUT).
+
+``start`` sends at once and returns; that is what makes calls leave in the order in which they were asked for, whether
+somebody waits for the answer or not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import itertools
+from collections.abc import Callable
+
+from freepage_client.nfs.errors import os_error
+from freepage_client.nfs.iostat import IoStats, OpStats
+from freepage_client.nfs.options import MountOptions
+from freepage_client.nfs.transport import Clock, Transport
+from freepage_proto import xdr
+from freepage_proto.nfs3 import NfsStat3
+from freepage_proto.rpc import (
+    AuthSys,
+    CallHeader,
+    Procedure,
+    RpcAuthError,
+    RpcConnectionLost,
+    RpcError,
+    RpcGarbageArgs,
+    RpcProcedureUnavailable,
+)
+
+JUKEBOX_RETRY_S = 5.0
+"""NFS_JUKEBOX_RETRY_TIME: how long a call waits after NFS3ERR_JUKEBOX before it is made again."""
+
+RECONNECT_MIN_S = 3.0
+RECONNECT_MAX_S = 300.0
+"""XS_TCP_INIT_REEST_TO and XS_TCP_MAX_REEST_TO: back-off between attempts to connect."""
+
+MAX_TIMEOUT_S = 600.0
+"""NFS_MAX_TCP_TIMEOUT: no single wait is longer."""
+
+Trace = Callable[[Procedure, object], None]
+
+
+class RpcClient:
+    """All calls of one mount to its server. ``trace`` sees each call in the order in which they are sent."""
+
+    def __init__(
+        self,
+        *,
+        transport: Transport,
+        clock: Clock,
+        stats: IoStats,
+        options: MountOptions,
+        client_id: str,
+        boot_instance: int,
+        xids: itertools.count[int],
+        on_message: Callable[[str], None],
+        server: str,
+    ) -> None:
+        self.transport = transport
+        self.clock = clock
+        self.options = options
+        self.stats = stats
+        self.trace: Trace | None = None
+        self.in_flight = 0
+        self._client_id = client_id
+        self._boot_instance = boot_instance
+        self._xids = xids
+        self._on_message = on_message
+        self._server = server
+        self._not_responding = False
+
+    def start(self, procedure: Procedure, args: object, auth: AuthSys, *, may_time_out: bool = False) -> RpcTask:
+        """Send one call now. ``await task.result()`` gives its reply; nothing is lost if nobody does so for a while."""
+        return RpcTask(self, procedure, args, auth, may_time_out)
+
+    async def call(self, procedure: Procedure, args: object, auth: AuthSys, *, may_time_out: bool = False) -> object:
+        """Make one call; return the procedure's typed result, whatever its status.
+
+        Raises OSError when a soft mount (or ``may_time_out``, as softreval asks) gives up, or when the server cannot
+        be spoken to at all: EIO, ETIMEDOUT, EACCES, EOPNOTSUPP.
+        """
+        return await RpcTask(self, procedure, args, auth, may_time_out).result()
+
+    def next_header(self, auth: AuthSys) -> CallHeader:
+        return CallHeader(self._client_id, self._boot_instance, next(self._xids) & 0xFFFFFFFF, auth)
+
+    def complain(self) -> None:
+        if not self._not_responding:
+            self._not_responding = True
+            self._on_message(f"nfs: server {self._server} not responding, still trying")
+
+    def recovered(self) -> None:
+        if self._not_responding:
+            self._not_responding = False
+            self._on_message(f"nfs: server {self._server} OK")
+
+    def give_up(self) -> OSError:
+        self._on_message(f"nfs: server {self._server} not responding, timed out")
+        return os_error(errno.ETIMEDOUT if self.options.softerr else errno.EIO)
+
+    async def close(self) -> None:
+        await self.transport.close()
+
+
+class RpcTask:
+    """One call under way (struct rpc_task)."""
+
+    __slots__ = ("_answered", "_args", "_client", "_header", "_op", "_procedure", "_soft", "_start_s")
+
+    def __init__(
+        self, client: RpcClient, procedure: Procedure, args: object, auth: AuthSys, may_time_out: bool
+    ) -> None:
+        self._client = client
+        self._procedure = procedure
+        self._args = args
+        self._soft = may_time_out or client.options.soft or client.options.softerr
+        self._op: OpStats = client.stats.ops[procedure]
+        self._begin(auth)
+
+    def _begin(self, auth: AuthSys) -> None:
+        client = self._client
+        if client.trace is not None:
+            client.trace(self._procedure, self._args)
+        self._header = client.next_header(auth)
+        self._op.bytes_sent += xdr.call_size(self._procedure, self._args, auth)
+        self._start_s = client.clock.now()
+        self._answered: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+        client.in_flight += 1
+        client.stats.xprt.max_slots = max(client.stats.xprt.max_slots, client.in_flight)
+        self._transmit()
+
+    def _transmit(self) -> None:
+        xprt = self._client.stats.xprt
+        self._op.transmissions += 1
+        xprt.sends += 1
+        xprt.in_flight_sum += self._client.in_flight
+        task = asyncio.get_running_loop().create_task(self._send(self._answered))
+        _TRANSMISSIONS.add(task)
+        task.add_done_callback(_TRANSMISSIONS.discard)
+
+    async def _send(self, answered: asyncio.Future[object]) -> None:
+        """One transmission. The first reply answers the call; later ones to the same xid are counted and dropped."""
+        try:
+            result = await self._client.transport.call(self._procedure, self._header, self._args)
+        except RpcError as error:
+            if not answered.done():
+                answered.set_exception(error)
+                answered.exception()  # a task that nobody awaits is not an error of its own
+            return
+        self._client.stats.xprt.receives += 1
+        if answered.done():
+            self._client.stats.xprt.bad_xids += 1
+        else:
+            answered.set_result(result)
+
+    async def result(self) -> object:
+        """Wait for the reply, retransmitting as the mount says. NFS3ERR_JUKEBOX is asked again after five seconds."""
+        result = await self._finish()
+        while getattr(result, "status", None) is NfsStat3.JUKEBOX:
+            self._client.stats.events["delay"] += 1
+            await self._client.clock.sleep(JUKEBOX_RETRY_S)
+            self._begin(self._header.cred)
+            result = await self._finish()
+        return result
+
+    async def _finish(self) -> object:
+        client, op = self._client, self._op
+        try:
+            result = await self._wait_and_retransmit()
+        except (RpcGarbageArgs, RpcAuthError, RpcProcedureUnavailable) as error:
+            op.errors += 1
+            raise os_error(_ERRNO_OF[type(error)]) from error
+        finally:
+            client.in_flight -= 1
+            op.ops += 1
+            elapsed = client.clock.now() - self._start_s
+            op.rtt_s += elapsed
+            op.observe(elapsed)
+        client.recovered()
+        op.bytes_recv += xdr.reply_size(self._procedure, result)
+        if getattr(result, "status", 0):
+            op.errors += 1
+        return result
+
+    async def _wait_and_retransmit(self) -> object:
+        client = self._client
+        timeo_s = client.options.timeo_ds / 10
+        reconnect_s = RECONNECT_MIN_S
+        attempt = 0
+        while True:
+            try:
+                if await self._answered_within(min(timeo_s * (attempt + 1), MAX_TIMEOUT_S)):
+                    return self._answered.result()
+            except RpcConnectionLost as lost:
+                if self._soft and attempt >= client.options.retrans:
+                    raise client.give_up() from lost
+                client.complain()
+                await client.clock.sleep(reconnect_s)
+                client.stats.xprt.connects += 1
+                reconnect_s = min(reconnect_s * 2, RECONNECT_MAX_S)
+                self._answered = asyncio.get_running_loop().create_future()
+            else:
+                if attempt >= client.options.retrans:  # a major timeout
+                    self._op.timeouts += 1
+                    if self._soft:
+                        raise client.give_up()
+                    client.complain()
+                    attempt = -1
+            attempt += 1
+            client.stats.xprt.retransmissions += 1
+            self._transmit()
+
+    async def _answered_within(self, seconds: float) -> bool:
+        """False after ``seconds`` without an answer; the transmission is left to itself, not cancelled.
+
+        Raises what the transport raised.
+        """
+        answered = self._answered
+        if not answered.done():
+            loop = asyncio.get_running_loop()
+            waiter: asyncio.Future[None] = loop.create_future()
+
+            def wake(_: object = None) -> None:
+                if not waiter.done():
+                    waiter.set_result(None)
+
+            timer = loop.call_later(seconds, wake)
+            answered.add_done_callback(wake)
+            try:
+                await waiter
+            finally:
+                timer.cancel()
+                answered.remove_done_callback(wake)
+        if not answered.done():
+            return False
+        answered.result()
+        return True
+
+
+_TRANSMISSIONS: set[asyncio.Task[None]] = set()
+"""The event loop keeps only weak references to tasks; a transmission must live until it is answered."""
+
+_ERRNO_OF: dict[type[RpcError], int] = {
+    RpcGarbageArgs: errno.EIO,
+    RpcAuthError: errno.EACCES,
+    RpcProcedureUnavailable: errno.EOPNOTSUPP,
+}

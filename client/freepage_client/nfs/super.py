@@ -1,0 +1,245 @@
+"""One mount: its server, its options, its inodes (struct nfs_server; fs/nfs/super.c, client.c, getroot.c)."""
+
+from __future__ import annotations
+
+import errno
+import stat
+from typing import TYPE_CHECKING, cast
+
+from freepage import PAGE_SHIFT, PAGE_SIZE, AddressSpaceOperations, BackingDevInfo
+from freepage_client.nfs import nfs3proc, readdir
+from freepage_client.nfs.cred import Credential
+from freepage_client.nfs.dcache import Dentry, d_add, evict_inode, prune_children, walk_dentries
+from freepage_client.nfs.errors import os_error
+from freepage_client.nfs.fattr import NfsFattr
+from freepage_client.nfs.file import FILE_OPERATIONS
+from freepage_client.nfs.inode import NfsInode
+from freepage_client.nfs.iostat import IoStats
+from freepage_client.nfs.options import MountOptions, block_size, io_size, power_of_two_below
+from freepage_client.nfs.rpc import RpcClient
+from freepage_client.nfs.symlink import SYMLINK_OPERATIONS
+from freepage_client.nfs.unlink import complete_sillyrename
+from freepage_proto.mount3 import MntArgs, MntRes, MountStat3, UmntArgs
+from freepage_proto.nfs3 import FileHandle, NullArgs
+from freepage_proto.rpc import Procedure
+
+if TYPE_CHECKING:
+    from freepage_client.machine import Machine
+
+HZ = 250
+"""Ticks of the kernel's clock a second: attribute time-outs are counted in them."""
+
+DIR_OPERATIONS = AddressSpaceOperations(freepage=readdir.freepage)
+OTHER_OPERATIONS = AddressSpaceOperations()
+
+
+class NfsServer:
+    """The client's record of one mounted export.
+
+    ``acregmin`` and its sisters are in ticks of 1/250 s. The inodes are found by handle, so data outlive their names.
+    """
+
+    def __init__(self, machine: Machine, hostname: str, export: str, mountpoint: str, options: MountOptions) -> None:
+        self.machine = machine
+        self.server = hostname
+        self.export = export
+        self.source = f"{hostname}:{export}"
+        self.mountpoint = mountpoint
+        self.options = options
+        self.stats = IoStats(machine.clock.now())
+        self.rpc = RpcClient(
+            transport=machine.network.connect(hostname),
+            clock=machine.clock,
+            stats=self.stats,
+            options=options,
+            client_id=machine.hostname,
+            boot_instance=machine.boot_instance,
+            xids=machine.xids,
+            on_message=machine.message,
+            server=hostname,
+        )
+        self.rsize = self.wsize = self.dtsize = 0
+        self.wtmult = 0
+        self.namelen = options.namlen
+        self.maxfilesize = (1 << 63) - 1
+        self.acregmin = 0 if options.noac else options.acregmin_s * HZ
+        self.acregmax = 0 if options.noac else options.acregmax_s * HZ
+        self.acdirmin = 0 if options.noac else options.acdirmin_s * HZ
+        self.acdirmax = 0 if options.noac else options.acdirmax_s * HZ
+        self.cap_readdirplus = options.rdirplus
+        self.cap_acls = options.acl
+        self.inodes: dict[FileHandle, NfsInode] = {}
+        self.bdi = BackingDevInfo(
+            mountpoint, domain=machine.cache.dirty, ra_pages=options.read_ahead_kb * 1024 // PAGE_SIZE
+        )
+        self.root_fh: FileHandle = b""
+        self.root: Dentry | None = None
+        self.active = False
+        self.writeback = 0
+        self.write_congested = False
+
+    def jiffies(self) -> int:
+        """The kernel's tick counter: what attribute time-outs are measured with."""
+        return int(self.machine.clock.now() * HZ)
+
+    def fattr(self) -> NfsFattr:
+        """An empty record for the attributes of a reply, stamped with now: make it when the call is prepared."""
+        return NfsFattr(self.jiffies(), self.machine.next_gencount())
+
+    def exclusive_verifier(self) -> bytes:
+        """CREATE EXCLUSIVE's eight bytes: the tick and a number of this machine's own."""
+        return (self.jiffies() & 0xFFFFFFFF).to_bytes(4, "big") + (self.machine.next_gencount() & 0xFFFFFFFF).to_bytes(
+            4, "big"
+        )
+
+    # Inodes.
+
+    def address_space_operations(self, inode: NfsInode) -> AddressSpaceOperations:
+        if inode.is_reg:
+            return FILE_OPERATIONS
+        if inode.is_dir:
+            return DIR_OPERATIONS
+        return SYMLINK_OPERATIONS if inode.is_lnk else OTHER_OPERATIONS
+
+    def fhget(self, fh: FileHandle, fattr: NfsFattr) -> NfsInode:
+        """The inode for a handle: the cached one, refreshed, or a new one (nfs_fhget). Raises OSError(ESTALE)."""
+        inode = self.inodes.get(fh)
+        attr = fattr.attr
+        assert attr is not None
+        if inode is not None and inode.fileid == attr.fileid and inode.type is attr.type:
+            if not inode.refresh(fattr):
+                raise os_error(errno.ESTALE)
+            return inode
+        inode = NfsInode(self, fh, fattr)
+        self.inodes[fh] = inode
+        return inode
+
+    def forget_inode(self, inode: NfsInode) -> None:
+        if self.inodes.get(inode.fh) is inode:
+            del self.inodes[inode.fh]
+
+    def complete_sillyrename(self, dentry: Dentry, inode: NfsInode, cred: Credential) -> None:
+        complete_sillyrename(dentry, inode, cred)
+
+    # Writeback accounting.
+
+    def account_unstable(self, pages: int) -> None:
+        """Pages written UNSTABLE and not committed count as under writeback."""
+        self.machine.cache.dirty.account_unstable(pages, self.bdi)
+
+    def writeback_started(self) -> None:
+        self.writeback += 1
+        if self.writeback > self.machine.congestion_pages:
+            self.write_congested = True
+
+    def writeback_ended(self) -> None:
+        self.writeback -= 1
+        self.update_congestion()
+
+    def update_congestion(self) -> None:
+        """Congested above nfs_congestion_kb, no longer below three quarters of it (F.9)."""
+        on = self.machine.congestion_pages
+        if self.writeback < on - (on >> 2):
+            self.write_congested = False
+
+    # Mounting.
+
+    async def mount(self, cred: Credential) -> None:
+        """Ask mountd for the root handle, then the server for what it can do, in Linux's order of calls.
+
+        Raises OSError: ENOENT, EACCES, EIO and whatever the calls raise.
+        """
+        auth = cred.auth
+        await self.rpc.call(Procedure.MOUNT_NULL, NullArgs(), auth)
+        args = MntArgs(self.export.encode())
+        reply = cast(MntRes, await self.rpc.call(Procedure.MOUNT_MNT, args, auth))
+        if reply.status is not MountStat3.OK:
+            raise os_error(_MOUNT_ERRNO.get(reply.status, int(reply.status)))
+        assert reply.fhandle is not None
+        self.root_fh = reply.fhandle
+        await self.rpc.call(Procedure.NULL, NullArgs(), auth)
+        fsinfo = await nfs3proc.fsinfo(self, self.root_fh, cred)
+        self._set_sizes(fsinfo.rtmax, fsinfo.rtpref, fsinfo.wtmax, fsinfo.wtpref, fsinfo.wtmult, fsinfo.dtpref)
+        self.maxfilesize = min(fsinfo.maxfilesize or self.maxfilesize, self.maxfilesize)
+        if not self.namelen:
+            self.namelen = (await nfs3proc.pathconf(self, self.root_fh, cred)).name_max
+        await nfs3proc.getattr_(self, self.root_fh, cred)
+        await self._probe_acls(auth)
+        await nfs3proc.fsinfo(self, self.root_fh, cred)
+        fattr = await nfs3proc.getattr_(self, self.root_fh, cred)
+        inode = self.fhget(self.root_fh, fattr)
+        if not stat.S_ISDIR(inode.i_mode):
+            raise os_error(errno.ENOTDIR)
+        self.root = Dentry(self, None, b"")
+        d_add(self.root, inode)
+        self.active = True
+
+    async def _probe_acls(self, auth: object) -> None:
+        if not self.cap_acls:
+            return
+        try:
+            await self.rpc.call(Procedure.NFSACL_NULL, NullArgs(), auth)  # type: ignore[arg-type]
+        except OSError as error:
+            if error.errno != errno.EOPNOTSUPP:
+                raise
+            self.cap_acls = False
+
+    def _set_sizes(self, rtmax: int, rtpref: int, wtmax: int, wtpref: int, wtmult: int, dtpref: int) -> None:
+        """What the mount asked for, within what the server can do (nfs_server_set_fsinfo)."""
+        self.rsize = io_size(self.options.rsize or rtpref)
+        self.wsize = io_size(self.options.wsize or wtpref)
+        if rtmax >= 512 and self.rsize > rtmax:
+            self.rsize = io_size(rtmax)
+        if wtmax >= 512 and self.wsize > wtmax:
+            self.wsize = io_size(wtmax)
+        self.wtmult = power_of_two_below(wtmult)
+        self.dtsize = min(block_size(dtpref), self.rsize)
+        self.bdi.io_pages = (self.rsize + PAGE_SIZE - 1) >> PAGE_SHIFT
+
+    async def umount(self, cred: Credential) -> None:
+        """Forget every name and page, and tell mountd. The caller has written everything back."""
+        self.active = False
+        root = self.root
+        if root is not None:
+            prune_children(root)
+            root_inode = root.inode
+            if root_inode is not None:
+                root.inode = None
+                root_inode.dentries.remove(root)
+                root_inode.count -= 1
+        for inode in list(self.inodes.values()):
+            evict_inode(inode)
+        await self.machine.drain_tasks()
+        try:
+            await self.rpc.call(Procedure.MOUNT_UMNT, UmntArgs(self.export.encode()), cred.auth)
+        except OSError as error:
+            self.machine.message(f"umount: {self.source}: mountd was not told: {error}")
+        self.bdi.unregister()
+        await self.rpc.close()
+
+    def busy_dentries(self) -> list[str]:
+        """Paths that somebody still uses: open files, and what leaked objects pin."""
+        if self.root is None:
+            return []
+        return [
+            self.mountpoint + dentry.path()
+            for dentry in walk_dentries(self.root)
+            if dentry is not self.root and dentry.count > len(dentry.children)
+        ]
+
+    def prune(self) -> None:
+        """drop_caches 2: unused names, unused inodes without pages, the ACCESS cache."""
+        if self.root is not None:
+            prune_children(self.root)
+        for inode in list(self.inodes.values()):
+            inode.access_cache.clear()
+            if not inode.count and not inode.mapping.nrpages:
+                evict_inode(inode)
+
+
+_MOUNT_ERRNO = {
+    MountStat3.NOTSUPP: errno.EOPNOTSUPP,
+    MountStat3.SERVERFAULT: errno.EIO,
+}
+
+__all__ = ["HZ", "NfsServer"]

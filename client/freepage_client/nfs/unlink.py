@@ -1,0 +1,86 @@
+"""Silly rename: a file that is removed while it is open here lives on as .nfsXXXX (fs/nfs/unlink.c).
+
+NFSv3 servers do not know who has a file open. So the client renames the file within its directory, and removes it when
+its last user lets go. Another client's REMOVE still makes it stale; a client that dies leaves the .nfs file behind.
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING
+
+from freepage.slab import IN_USE
+from freepage_client.nfs import nfs3proc
+from freepage_client.nfs.dcache import Dentry, d_drop, d_move, dget, dput
+from freepage_client.nfs.errors import os_error
+from freepage_client.nfs.inode import INVALID_CHANGE, INVALID_CTIME
+
+if TYPE_CHECKING:
+    from freepage_client.nfs.cred import Credential
+    from freepage_client.nfs.inode import NfsInode
+
+
+async def sillyrename(dir_inode: NfsInode, dentry: Dentry, cred: Credential) -> None:
+    """Rename a dentry in use to a free .nfs name. Raises OSError, EBUSY when it already has one."""
+    from freepage_client.nfs.dir import Lookup, lookup, set_verifier
+
+    server = dir_inode.server
+    server.stats.events["sillyrenames"] += 1
+    if dentry.is_sillyrenamed:
+        raise os_error(errno.EBUSY)
+    inode, parent = dentry.inode, dentry.parent
+    assert inode is not None and parent is not None
+    while True:
+        name = b".nfs%016x%08x" % (inode.fileid, server.machine.next_sillycounter())
+        silly = parent.children.get(name)
+        if silly is not None and silly.inode is not None:
+            continue
+        if silly is None:
+            silly = await lookup(dir_inode, Dentry(dentry.mount, parent, name), Lookup.NONE, cred)
+        else:
+            dget(silly)
+        if silly.inode is None:
+            break
+        dput(silly)
+    dentry.begin()
+    try:
+        await nfs3proc.rename(dir_inode, dentry.name, dir_inode, silly.name, cred)
+    except OSError:
+        dentry.end()
+        d_drop(silly)
+        dput(silly)
+        raise
+    cred.get(IN_USE)
+    dentry.sillyrename_cred = cred
+    set_verifier(dentry, dir_inode.cache_change_attribute)
+    inode.new_gencount_barrier()
+    inode.set_cache_invalid(INVALID_CHANGE | INVALID_CTIME)
+    d_move(dentry, silly)
+    dentry.end()
+    dput(silly)
+
+
+def complete_sillyrename(dentry: Dentry, inode: NfsInode, cred: Credential) -> None:
+    """The last user of a .nfs file let go: REMOVE it, in the name of who unlinked it, without anybody waiting."""
+    from freepage_client.nfs.dir import drop_nlink
+
+    parent = dentry.parent
+    assert parent is not None and parent.inode is not None
+    dget(parent)
+    drop_nlink(inode, inode.attr_gencount)
+    inode.server.machine.spawn(_remove(parent, dentry.name, cred))
+
+
+async def _remove(parent: Dentry, name: bytes, cred: Credential) -> None:
+    assert parent.inode is not None
+    server = parent.inode.server
+    server.machine.in_flight[parent, name] = (cred,)
+    try:
+        await nfs3proc.remove(parent.inode, name, cred)
+    except OSError as error:
+        if error.errno != errno.ENOENT:
+            server.machine.message(f"nfs: could not remove {parent.path()}/{name.decode(errors='replace')}: {error}")
+    finally:
+        del server.machine.in_flight[parent, name]
+        cred.put(IN_USE)
+        dput(parent)

@@ -100,7 +100,7 @@ class Comparison:
         return not self.mismatches
 
 
-# --- what varied is left out ---------------------------------------------------------------------------------------
+# --- what varied is left out ----------------------------------------------------------------------------------------
 
 
 def is_varying(value: object) -> bool:
@@ -136,7 +136,7 @@ def without_varying(expected: Any, got: Any) -> tuple[Any, Any]:
     return expected, got
 
 
-# --- cells --------------------------------------------------------------------------------------------------------
+# --- cells ----------------------------------------------------------------------------------------------------------
 
 
 def counted_pages(pages: Mapping[str, Any], directories: frozenset[str]) -> dict[str, Any]:

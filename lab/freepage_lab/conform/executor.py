@@ -151,7 +151,7 @@ class Executor:
             outcome["results"] = shown
         return outcome
 
-    # --- who, where ---------------------------------------------------------------------------------------------
+    # --- who, where -------------------------------------------------------------------------------------------------
 
     def _path(self, step: Step, variables: Mapping[str, Any], operand: str = "path") -> tuple[Caller, str, str]:
         """(who calls, the path as the script wrote it, the path as the caller gives it to the system)."""
@@ -166,7 +166,7 @@ class Executor:
             raise OSError(errno.EBADF, os.strerror(errno.EBADF), name)
         return self._descriptors[name]
 
-    # --- descriptors --------------------------------------------------------------------------------------------
+    # --- descriptors ------------------------------------------------------------------------------------------------
 
     async def op_open(self, step: Step, variables: Mapping[str, Any]) -> str:
         caller, relative, path = self._path(step, variables)
@@ -186,7 +186,7 @@ class Executor:
         descriptor.pos = await descriptor.caller.lseek(descriptor.fd, step["offset"](variables), step["whence"])
         return str(descriptor.pos)
 
-    # --- data ---------------------------------------------------------------------------------------------------
+    # --- data -------------------------------------------------------------------------------------------------------
 
     async def op_read(self, step: Step, variables: Mapping[str, Any]) -> str:
         descriptor = self._descriptor(step, variables)
@@ -285,7 +285,7 @@ class Executor:
         await self._machine.named(relative)
         return "0"
 
-    # --- durability, size, hints, locks -------------------------------------------------------------------------
+    # --- durability, size, hints, locks -----------------------------------------------------------------------------
 
     async def op_fsync(self, step: Step, variables: Mapping[str, Any]) -> str:
         descriptor = self._descriptor(step, variables)
@@ -331,7 +331,7 @@ class Executor:
         await descriptor.caller.lockf(descriptor.fd, step["how"], step["offset"](variables), step["length"](variables))
         return "0"
 
-    # --- attributes ---------------------------------------------------------------------------------------------
+    # --- attributes -------------------------------------------------------------------------------------------------
 
     async def op_stat(self, step: Step, variables: Mapping[str, Any]) -> str:
         caller, _, path = self._path(step, variables)
@@ -372,7 +372,7 @@ class Executor:
         figures = await caller.statfs(path)
         return f"bsize={figures.f_bsize} frsize={figures.f_frsize} namemax={figures.f_namemax}"
 
-    # --- names --------------------------------------------------------------------------------------------------
+    # --- names ------------------------------------------------------------------------------------------------------
 
     async def op_listdir(self, step: Step, variables: Mapping[str, Any]) -> str:
         caller, _, path = self._path(step, variables)
@@ -424,7 +424,7 @@ class Executor:
         await caller.link(path, to_path)
         return "0"
 
-    # --- the whole machine --------------------------------------------------------------------------------------
+    # --- the whole machine ------------------------------------------------------------------------------------------
 
     async def op_sleep(self, step: Step, variables: Mapping[str, Any]) -> str:
         await self._machine.sleep(step["seconds"])

@@ -91,7 +91,7 @@ class Workload:
         return self.versions is None or "3" in self.versions
 
 
-# --- how operands are read ----------------------------------------------------------------------------------------
+# --- how operands are read ------------------------------------------------------------------------------------------
 
 
 def _integer(source: object) -> int:
@@ -242,7 +242,7 @@ NO_CLIENT = frozenset({"sleep", "drop_caches", "sync", "server_write", "checkpoi
 """Steps that mount nobody: they act on the whole machine, or on S."""
 
 
-# --- reading a workload -------------------------------------------------------------------------------------------
+# --- reading a workload ---------------------------------------------------------------------------------------------
 
 
 def parse_step(source: object, where: str, client: str | None = None) -> Step:

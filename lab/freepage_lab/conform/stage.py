@@ -15,16 +15,15 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from freepage import DirtyDomain, MemCgroup
 from freepage_lab.conform.compare import ClientObservation, Observation
-from freepage_lab.conform.executor import Executor, Result
+from freepage_lab.conform.executor import Caller, Executor, Result
 from freepage_lab.conform.language import SERVER, Step, Workload
 from freepage_lab.conform.recorder import NameBook, RecordingNetwork, named_io, page_states
 from freepage_runtime.clock import Clock
 
 if TYPE_CHECKING:
     from freepage_client.machine import Machine
-    from freepage_client.vfs.task import Task
-
     from freepage_client.nfs.transport import Network
+    from freepage_client.vfs.task import Task
     from freepage_server.nfsd.local import LocalTask
     from freepage_server.nfsd.server import NfsServer
 
@@ -78,7 +77,7 @@ class Stage:
     async def play(self) -> None:
         await self.set_up()
         await self._mount()
-        callers = {**self._tasks, SERVER: self._local}
+        callers: dict[str, Caller] = {**self._tasks, SERVER: self._local}
         roots = {**{client: mount_point(client) for client in self._tasks}, SERVER: ""}
         executor = Executor(self, callers, roots)
         await executor.run(self._workload.steps, self._note_result)
@@ -142,7 +141,7 @@ class Stage:
     def _note_result(self, step: Step, result: Result) -> None:
         self.results.append(result)
 
-    # --- what the executor asks of the machine -------------------------------------------------------------------
+    # --- what the executor asks of the machine ----------------------------------------------------------------------
 
     async def sleep(self, seconds: float) -> None:
         await self._venue.clock.sleep(seconds)
@@ -180,7 +179,7 @@ class Stage:
         pause = self._pauses_s[number] if number < len(self._pauses_s) else DEFAULT_CHECKPOINT_MS / 1000
         await self._venue.clock.sleep(pause)
 
-    # --- taking notes ---------------------------------------------------------------------------------------------
+    # --- taking notes -----------------------------------------------------------------------------------------------
 
     async def _observe_client(self, client: str) -> ClientObservation:
         wire = self._wires[client]

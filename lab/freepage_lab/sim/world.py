@@ -20,9 +20,8 @@ from freepage_lab.sim.network import Latency, SimNetwork
 from freepage_runtime.clock import LoopClock, LoopWall
 
 if TYPE_CHECKING:
-    from freepage_client.machine import Machine
-
     from freepage import DirtyDomain, MemCgroup
+    from freepage_client.machine import Machine
     from freepage_client.nfs.transport import Network
     from freepage_server.nfsd.local import LocalTask
     from freepage_server.nfsd.server import NfsServer

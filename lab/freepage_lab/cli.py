@@ -1,0 +1,475 @@
+"""The ``freepage`` command: what it can do, and what each option means. The work is done elsewhere and imported late.
+
+Whatever the user got wrong is one line on stderr that begins with ``freepage:``, and an exit code other than 0.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from freepage_runtime.errors import UserError
+
+if TYPE_CHECKING:
+    from freepage_runtime.settings import Address
+
+app = typer.Typer(
+    name="freepage",
+    help="Emulate a fleet of Linux NFS clients, and look inside their page caches.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+ctl = typer.Typer(help="Administer running daemons: hooks, memory, mounts.", no_args_is_help=True)
+app.add_typer(ctl, name="ctl", rich_help_panel="Look and steer")
+
+PANEL_RUN = "Run"
+PANEL_LOOK = "Look and steer"
+PANEL_LAB = "Lab"
+
+# --- options that several commands share ----------------------------------------------------------------------------
+
+AddressOption = Annotated[
+    list[str], typer.Option("--address", "-a", metavar="HOST:PORT", help="Control address of a daemon (repeatable).")
+]
+NameOption = Annotated[list[str], typer.Option("--name", "-n", help="Name of a registered daemon (repeatable).")]
+TokenOption = Annotated[
+    Path | None, typer.Option("--token-file", metavar="FILE", help="Token for control addresses that are not loopback.")
+]
+RoleOption = Annotated[str | None, typer.Option("--role", help="Only daemons of this role: server or client.")]
+JsonFlag = Annotated[bool, typer.Option("--json", help="For programs: JSON.")]
+
+ControlOption = Annotated[
+    str, typer.Option("--control", metavar="HOST:PORT", help="Where the control service listens.")
+]
+MetricsOption = Annotated[
+    str, typer.Option("--metrics", metavar="HOST:PORT", help="Where /metrics listens, or [b]none[/b].")
+]
+CacheOption = Annotated[
+    str, typer.Option("--cache", metavar="SIZE", help="Memory of the page cache, or [b]none[/b] for no limit.")
+]
+HookOption = Annotated[
+    list[str], typer.Option("--hook", metavar="RULE", help="Hook policy: reclaim=skip, drop=skip:every=3 (repeatable).")
+]
+StrictOption = Annotated[
+    bool, typer.Option("--strict", help="A broken rule of the hook ends the operation with an error.")
+]
+SeedOption = Annotated[int | None, typer.Option("--seed", help="Seed of everything left to chance.")]
+MallocOption = Annotated[
+    bool, typer.Option("--tune-malloc/--no-tune-malloc", help="Set glibc's allocator up for large calls.")
+]
+OpsOption = Annotated[
+    bool | None, typer.Option("--ops/--no-ops", help="gRPC health and reflection (default: when installed).")
+]
+LogLevelOption = Annotated[str, typer.Option("--log-level", help="debug, info, warning or error.")]
+LogFormatOption = Annotated[str, typer.Option("--log-format", help="text or json.")]
+ReadyFdOption = Annotated[int | None, typer.Option("--ready-fd", hidden=True)]
+ParentOption = Annotated[int | None, typer.Option("--parent-pid", hidden=True)]
+
+# --- daemons --------------------------------------------------------------------------------------------------------
+
+
+def _address_or_none(text: str) -> Address | None:
+    from freepage_runtime.settings import parse_address
+
+    return None if text == "none" else parse_address(text)
+
+
+def _size_or_none(text: str) -> int | None:
+    from freepage_runtime.settings import parse_size
+
+    return None if text == "none" else parse_size(text)
+
+
+@app.command(rich_help_panel=PANEL_RUN)
+def server(
+    export: Annotated[
+        list[str], typer.Option("--export", metavar="DIR[:/NAME][,ro][,squash=root]", help="A directory to export.")
+    ],
+    name: Annotated[str, typer.Option("--name", help="Name in the registry and in logs.")] = "server",
+    listen: Annotated[
+        str, typer.Option("--listen", metavar="HOST:PORT", help="Where NFS listens; port 0: any.")
+    ] = "127.0.0.1:2049",
+    control: ControlOption = "127.0.0.1:0",
+    metrics: MetricsOption = "127.0.0.1:0",
+    token_file: TokenOption = None,
+    cache: CacheOption = "256MiB",
+    hook: HookOption = [],  # noqa: B006 - typer's way to say "none given"
+    strict: StrictOption = False,
+    seed: SeedOption = None,
+    max_calls: Annotated[int, typer.Option("--max-calls", min=1, help="Calls executed at a time.")] = 64,
+    tune_malloc: MallocOption = True,
+    ops: OpsOption = None,
+    log_level: LogLevelOption = "info",
+    log_format: LogFormatOption = "text",
+    ready_fd: ReadyFdOption = None,
+    parent_pid: ParentOption = None,
+) -> None:
+    """Export directories over gRPC, until Ctrl-C or SIGTERM."""
+    from freepage_runtime.daemon import run
+    from freepage_server.io.daemon import ExportSetting, ServerSettings, run_server
+
+    from freepage_runtime.settings import parse_address
+
+    settings = ServerSettings(
+        name=name,
+        exports=tuple(ExportSetting.parse(text) for text in export),
+        listen=parse_address(listen),
+        control=parse_address(control),
+        metrics=_address_or_none(metrics),
+        token_file=token_file,
+        memory_bytes=_size_or_none(cache),
+        hook_policy=tuple(hook),
+        strict=strict,
+        seed=seed,
+        max_calls=max_calls,
+        tune_malloc=tune_malloc,
+        ops=ops,
+        log_level=log_level,
+        log_format=log_format,
+        ready_fd=ready_fd,
+        parent_pid=parent_pid,
+    )
+    raise typer.Exit(run(run_server(settings)))
+
+
+@app.command(rich_help_panel=PANEL_RUN)
+def client(
+    mount: Annotated[
+        list[str],
+        typer.Option(
+            "--mount",
+            metavar="HOST:PORT:/EXPORT=/MNT[,OPTIONS]",
+            help="Mount at start (repeatable), nfs(5) options.",
+        ),
+    ] = [],  # noqa: B006
+    name: Annotated[
+        str | None, typer.Option("--name", help="Host name of the client (default: this machine's).")
+    ] = None,
+    control: ControlOption = "127.0.0.1:0",
+    metrics: MetricsOption = "127.0.0.1:0",
+    token_file: TokenOption = None,
+    cache: CacheOption = "256MiB",
+    hook: HookOption = [],  # noqa: B006
+    strict: StrictOption = False,
+    seed: SeedOption = None,
+    share_channels: Annotated[
+        bool, typer.Option("--share-channels/--own-channels", help="One connection per server for all mounts.")
+    ] = True,
+    tune_malloc: MallocOption = True,
+    ops: OpsOption = None,
+    log_level: LogLevelOption = "info",
+    log_format: LogFormatOption = "text",
+    ready_fd: ReadyFdOption = None,
+    parent_pid: ParentOption = None,
+) -> None:
+    """Be one NFS client host, with its mounts and its page cache, until Ctrl-C or SIGTERM."""
+    import socket
+
+    from freepage_client.io.daemon import ClientSettings, MountSetting, run_client
+    from freepage_runtime.daemon import run
+
+    from freepage_runtime.settings import parse_address
+
+    settings = ClientSettings(
+        name=name or socket.gethostname(),
+        mounts=tuple(MountSetting.parse(text) for text in mount),
+        control=parse_address(control),
+        metrics=_address_or_none(metrics),
+        token_file=token_file,
+        memory_bytes=_size_or_none(cache),
+        hook_policy=tuple(hook),
+        strict=strict,
+        seed=seed,
+        share_channels=share_channels,
+        tune_malloc=tune_malloc,
+        ops=ops,
+        log_level=log_level,
+        log_format=log_format,
+        ready_fd=ready_fd,
+        parent_pid=parent_pid,
+    )
+    raise typer.Exit(run(run_client(settings)))
+
+
+# --- lab ------------------------------------------------------------------------------------------------------------
+
+
+@app.command(rich_help_panel=PANEL_LAB)
+def demo(
+    clients: Annotated[int, typer.Option("--clients", min=2, max=64, help="Client processes.")] = 3,
+    servers: Annotated[int, typer.Option("--servers", min=1, max=16, help="Server processes.")] = 2,
+    cache_mib: Annotated[
+        int, typer.Option("--cache-mib", min=1, max=4096, help="Page cache of each process in MiB.")
+    ] = 8,
+    seconds: Annotated[
+        float, typer.Option("--seconds", min=0.0, help="Least duration of each of the four phases.")
+    ] = 8.0,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the workload.")] = 1,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write the figures there as well.")
+    ] = None,
+    hold: Annotated[bool, typer.Option("--hold", help="Go on after the summary, until Ctrl-C.")] = False,
+    export: Annotated[
+        Path | None,
+        typer.Option("--export", metavar="DIR", help="Export a copy of DIR (default: Python's standard library)."),
+    ] = None,
+) -> None:
+    """A real cluster on this machine: the hook at work, and the leak when it is skipped."""
+    from freepage_lab.demo.command import Options
+    from freepage_lab.demo.command import demo as run_demo
+
+    options = Options(clients, servers, cache_mib, seconds, seed, json_file, hold, export)
+    raise typer.Exit(0 if run_demo(options) else 1)
+
+
+@app.command(rich_help_panel=PANEL_LAB)
+def conform(
+    workloads: Annotated[Path, typer.Option("--workloads", metavar="DIR", help="Directory of NAME.json workloads.")],
+    truth: Annotated[Path, typer.Option("--truth", metavar="DIR", help="Directory of NAME.json recordings.")],
+    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Only these workloads.")] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write the comparison there as well.")
+    ] = None,
+    transport: Annotated[
+        str, typer.Option("--transport", help="sim (virtual time) or grpc (real servers, real time).")
+    ] = "sim",
+    jobs: Annotated[
+        int | None, typer.Option("--jobs", "-j", min=1, help="Workloads at a time (default: processors).")
+    ] = None,
+) -> None:
+    """Run workloads and compare, call for call, with what a real Linux client did."""
+    from freepage_lab.conform.command import conform as run_conform
+
+    equal = run_conform(workloads, truth, names or (), json_file=json_file, transport=transport, jobs=jobs)
+    raise typer.Exit(0 if equal else 1)
+
+
+# --- looking --------------------------------------------------------------------------------------------------------
+
+
+@app.command(rich_help_panel=PANEL_LOOK)
+def ps(role: RoleOption = None, json_output: JsonFlag = False) -> None:
+    """List the daemons that run here."""
+    from freepage_lab import admin
+
+    admin.ps(role, as_json=json_output)
+
+
+@app.command(rich_help_panel=PANEL_LOOK)
+def audit(
+    address: AddressOption = [],  # noqa: B006
+    name: NameOption = [],  # noqa: B006
+    role: RoleOption = None,
+    token_file: TokenOption = None,
+    json_output: JsonFlag = False,
+) -> None:
+    """Report orphaned objects in the manner of kmemleak, and whether mark and sweep agrees with the ledger."""
+    from freepage_lab import admin
+
+    agrees = admin.audit(admin.Choice(address, name, role, token_file), as_json=json_output)
+    raise typer.Exit(0 if agrees else 1)
+
+
+@app.command(rich_help_panel=PANEL_LOOK)
+def slab(
+    address: AddressOption = [],  # noqa: B006
+    name: NameOption = [],  # noqa: B006
+    role: RoleOption = None,
+    token_file: TokenOption = None,
+    raw: Annotated[bool, typer.Option("--raw", help="As /proc/slabinfo prints it.")] = False,
+) -> None:
+    """Show live objects by slab cache, use and state."""
+    from freepage_lab import admin
+
+    admin.slab(admin.Choice(address, name, role, token_file), raw=raw)
+
+
+@app.command(rich_help_panel=PANEL_LOOK)
+def vmstat(
+    address: AddressOption = [],  # noqa: B006
+    name: NameOption = [],  # noqa: B006
+    role: RoleOption = None,
+    token_file: TokenOption = None,
+) -> None:
+    """Print the page cache's counters, as /proc/vmstat does."""
+    from freepage_lab import admin
+
+    admin.vmstat(admin.Choice(address, name, role, token_file))
+
+
+# --- steering -------------------------------------------------------------------------------------------------------
+
+
+@ctl.command("hooks")
+def ctl_hooks(
+    rules: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[RULE]...", help="PATH=run, PATH=skip, PATH=skip:every=3, all=run. None: show the policy."
+        ),
+    ] = None,
+    address: AddressOption = [],  # noqa: B006
+    name: NameOption = [],  # noqa: B006
+    role: RoleOption = None,
+    token_file: TokenOption = None,
+) -> None:
+    """Show or set on which removal paths the freepage hook runs."""
+    from freepage_lab import admin
+
+    admin.hooks(admin.Choice(address, name, role, token_file), rules or [])
+
+
+@ctl.command("drop-caches")
+def ctl_drop_caches(
+    what: Annotated[int, typer.Argument(min=1, max=3, help="1: clean pages; 2: dentries and inodes; 3: both.")] = 1,
+    address: AddressOption = [],  # noqa: B006
+    name: NameOption = [],  # noqa: B006
+    role: RoleOption = None,
+    token_file: TokenOption = None,
+) -> None:
+    """echo WHAT > /proc/sys/vm/drop_caches."""
+    from freepage_lab import admin
+
+    admin.drop_caches(admin.Choice(address, name, role, token_file), what)
+
+
+@ctl.command("sync")
+def ctl_sync(
+    address: AddressOption = [],  # noqa: B006
+    name: NameOption = [],  # noqa: B006
+    role: RoleOption = None,
+    token_file: TokenOption = None,
+) -> None:
+    """Write back everything dirty, and wait for it."""
+    from freepage_lab import admin
+
+    admin.sync(admin.Choice(address, name, role, token_file))
+
+
+@ctl.command("resize")
+def ctl_resize(
+    size: Annotated[str, typer.Argument(metavar="SIZE|none", help="New memory limit of the page cache.")],
+    address: AddressOption = [],  # noqa: B006
+    name: NameOption = [],  # noqa: B006
+    role: RoleOption = None,
+    token_file: TokenOption = None,
+) -> None:
+    """Change the memory limit; pages over the new one are reclaimed at once."""
+    from freepage_lab import admin
+
+    admin.resize(admin.Choice(address, name, role, token_file), _size_or_none(size))
+
+
+@ctl.command("replace")
+def ctl_replace(
+    path: Annotated[str, typer.Argument(help="Absolute path of a file in the client's mounts.")],
+    first: Annotated[int, typer.Option("--first", min=0, help="Index of the first page.")] = 0,
+    count: Annotated[int, typer.Option("--count", min=1, help="How many pages.")] = 1,
+    address: AddressOption = [],  # noqa: B006
+    name: NameOption = [],  # noqa: B006
+    token_file: TokenOption = None,
+) -> None:
+    """Put new pages with the same data in the place of a file's cached ones."""
+    from freepage_lab import admin
+
+    admin.replace(admin.Choice(address, name, None, token_file), path, first, count)
+
+
+@ctl.command("fault")
+def ctl_fault(
+    fault: Annotated[str | None, typer.Argument(metavar="[FAULT]", help="Name of a fault. None: show all.")] = None,
+    count: Annotated[int, typer.Option("--count", min=0, help="How often it may strike; 0 disarms it.")] = 1,
+    path: Annotated[str, typer.Option("--path", help="Removal path on which it strikes (default: any).")] = "",
+    address: AddressOption = [],  # noqa: B006
+    name: NameOption = [],  # noqa: B006
+    role: RoleOption = None,
+    token_file: TokenOption = None,
+) -> None:
+    """Show the life-cycle faults that can be injected, or arm one."""
+    from freepage_lab import admin
+
+    admin.fault(admin.Choice(address, name, role, token_file), fault, count, path)
+
+
+@ctl.command("mount")
+def ctl_mount(
+    source: Annotated[str, typer.Argument(metavar="HOST:PORT:/EXPORT", help="What to mount.")],
+    mountpoint: Annotated[str, typer.Argument(metavar="/MNT", help="Where.")],
+    options: Annotated[str, typer.Option("-o", "--options", help="As in nfs(5).")] = "",
+    address: AddressOption = [],  # noqa: B006
+    name: NameOption = [],  # noqa: B006
+    token_file: TokenOption = None,
+) -> None:
+    """Mount an export on a running client."""
+    from freepage_lab import admin
+
+    admin.mount(admin.Choice(address, name, "client", token_file), source, mountpoint, options)
+
+
+@ctl.command("umount")
+def ctl_umount(
+    mountpoint: Annotated[str, typer.Argument(metavar="/MNT", help="Which mount.")],
+    address: AddressOption = [],  # noqa: B006
+    name: NameOption = [],  # noqa: B006
+    token_file: TokenOption = None,
+) -> None:
+    """Unmount, and name what is left of the mount: the leak's knock-on effects."""
+    from freepage_lab import admin
+
+    admin.umount(admin.Choice(address, name, "client", token_file), mountpoint)
+
+
+# --- the command ----------------------------------------------------------------------------------------------------
+
+
+@app.callback(invoke_without_command=True)
+def _version(
+    version: Annotated[bool, typer.Option("--version", is_eager=True, help="Print the version and exit.")] = False,
+) -> None:
+    if version:
+        from importlib.metadata import version as version_of
+
+        typer.echo(f"freepage {version_of('freepage')}")
+        raise typer.Exit
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The console command. Never returns."""
+    sys.exit(_run(arguments))
+
+
+def _run(arguments: list[str] | None) -> int:
+    try:
+        code: Any = app(arguments, standalone_mode=False, prog_name="freepage")
+    except UserError as error:
+        return _complain(str(error), error.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
+        return _complain("stopped", 130)
+    except BrokenPipeError:
+        # The reader of our output has gone (`freepage audit | head`); nobody is left to tell.
+        sys.stderr.close()
+        return 141
+    except Exception as error:
+        # Wrong usage, as typer reports it; the class has moved between typer's versions, the method has not.
+        message = getattr(error, "format_message", None)
+        if message is None:
+            raise
+        where = getattr(getattr(error, "ctx", None), "command_path", "freepage")
+        if not message():
+            return 2  # no arguments: the help has been shown
+        return _complain(f"{' '.join(message().split())} (see {where} --help)", getattr(error, "exit_code", 2))
+    return code if isinstance(code, int) else 0
+
+
+def _complain(line: str, code: int) -> int:
+    print(f"freepage: {line}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,36 @@
+"""Which running daemons a command means: those named by address, or those that registered on this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from freepage_runtime.errors import UserError
+from freepage_runtime.registry import Daemon, list_daemons
+from freepage_runtime.settings import parse_address
+
+
+def choose(addresses: Sequence[str] = (), names: Sequence[str] = (), role: str | None = None) -> list[Daemon]:
+    """The daemons at ``addresses``, or the registered ones of ``role`` (None: both), by ``names`` if any are given.
+
+    Raises UserError when there is none, or not one of each name.
+    """
+    if addresses:
+        checked = [str(parse_address(address)) for address in addresses]
+        return [Daemon(role=role or "client", name=address, control=address) for address in checked]
+    running = [daemon for daemon in list_daemons(role) if daemon.control is not None]
+    what = role or "daemon"
+    if not running:
+        raise UserError(f"no freepage {what} is running here (start one, or name it with --address HOST:PORT)")
+    known = {daemon.name for daemon in running}
+    missing = [name for name in names if name not in known]
+    if missing:
+        raise UserError(f"no freepage {what} is called {', '.join(missing)}; running: {', '.join(sorted(known))}")
+    return [daemon for daemon in running if not names or daemon.name in names]
+
+
+def choose_one(addresses: Sequence[str] = (), names: Sequence[str] = (), role: str | None = None) -> Daemon:
+    """As `choose`, where only one will do. Raises UserError that lists the choice when there are more."""
+    chosen = choose(addresses, names, role)
+    if len(chosen) > 1:
+        raise UserError(f"{len(chosen)} daemons are running, say which: {', '.join(daemon.name for daemon in chosen)}")
+    return chosen[0]

@@ -21,6 +21,7 @@ app = typer.Typer(
     help="Emulate a fleet of Linux NFS clients, and look inside their page caches.",
     no_args_is_help=True,
     add_completion=False,
+    pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -110,9 +111,9 @@ def server(
     parent_pid: ParentOption = None,
 ) -> None:
     """Export directories over gRPC, until Ctrl-C or SIGTERM."""
-    from freepage_runtime.daemon import run
     from freepage_server.io.daemon import ExportSetting, ServerSettings, run_server
 
+    from freepage_runtime.daemon import run
     from freepage_runtime.settings import parse_address
 
     settings = ServerSettings(
@@ -171,8 +172,8 @@ def client(
     import socket
 
     from freepage_client.io.daemon import ClientSettings, MountSetting, run_client
-    from freepage_runtime.daemon import run
 
+    from freepage_runtime.daemon import run
     from freepage_runtime.settings import parse_address
 
     settings = ClientSettings(

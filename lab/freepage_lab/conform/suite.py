@@ -20,10 +20,11 @@ from freepage_runtime.errors import UserError
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A workload and its recording."""
+    """A workload's file and its recording's; both are known to be readable. (A parsed workload holds functions, which
+    cannot be handed to another process.)"""
 
-    workload: Workload
-    truth: dict[str, Any]
+    workload: Path
+    truth: Path
 
 
 @dataclass(slots=True)
@@ -91,7 +92,8 @@ def load_cases(workloads: Path, truth: Path, names: Sequence[str]) -> tuple[list
                 raise UserError(f"{truth} has no recording of {name}")
             left_out.append((name, "there is no recording of it"))
             continue
-        cases.append(Case(workload, _load_truth(path)))
+        _load_truth(path)
+        cases.append(Case(available[name], path))
     return cases, left_out
 
 
@@ -108,10 +110,11 @@ def _load_truth(path: Path) -> dict[str, Any]:
 def run_case(case: Case) -> Comparison:
     """One workload in a simulated world of its own. A run that breaks down is a comparison in which the rest is
     unequal."""
+    workload, truth = load_workload(case.workload), _load_truth(case.truth)
     stages: list[Stage] = []
 
     async def story(world: World) -> None:
-        stage = Stage(case.workload, case.truth, await SimVenue.open(world))
+        stage = Stage(workload, truth, await SimVenue.open(world))
         stages.append(stage)
         await stage.play()
 
@@ -120,14 +123,14 @@ def run_case(case: Case) -> Comparison:
         run_world(story)
     except Exception as error:
         failure = f"{type(error).__name__}: {error}"
-    return judge(case, stages[0] if stages else None, failure)
+    return judge(workload, truth, stages[0] if stages else None, failure)
 
 
-def judge(case: Case, stage: Stage | None, failure: str | None) -> Comparison:
+def judge(workload: Workload, truth: dict[str, Any], stage: Stage | None, failure: str | None) -> Comparison:
     """The comparison of what ``stage`` has seen with the recording."""
     return compare(
-        case.truth,
-        case.workload.family,
+        truth,
+        workload.family,
         stage.observations if stage is not None else (),
         stage.results if stage is not None else (),
         failure=failure,

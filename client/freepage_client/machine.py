@@ -135,8 +135,10 @@ class Machine:
 
     async def mount(self, source: str, mountpoint: str, options: str = "") -> NfsServer:
         """``mount -t nfs -o OPTIONS SERVER:/EXPORT MOUNTPOINT``. Raises BadMountOption, OSError."""
-        hostname, colon, export = source.partition(":")
-        if not colon or not hostname or not export.startswith("/"):
+        # The host may have a port, and an IPv6 address in brackets: the export begins at the first ":/".
+        hostname, colon, path = source.partition(":/")
+        export = f"/{path}"
+        if not colon or not hostname:
             raise os_error(errno.EINVAL, f"{source}: SERVER:/EXPORT is needed")
         if not mountpoint.startswith("/") or mountpoint != "/" + "/".join(_parts(mountpoint)):
             raise os_error(errno.EINVAL, f"{mountpoint}: a plain absolute path is needed")

@@ -62,7 +62,7 @@ class SysExitTaskResponse(_message.Message):
     def __init__(self) -> None: ...
 
 class Stat(_message.Message):
-    __slots__ = ("mode", "nlink", "uid", "gid", "size", "blocks", "blksize", "ino", "dev", "rdev", "atime_ns", "mtime_ns", "ctime_ns")
+    __slots__ = ("mode", "nlink", "uid", "gid", "size", "blocks", "blksize", "ino", "rdev", "atime_ns", "mtime_ns", "ctime_ns")
     MODE_FIELD_NUMBER: _ClassVar[int]
     NLINK_FIELD_NUMBER: _ClassVar[int]
     UID_FIELD_NUMBER: _ClassVar[int]
@@ -71,7 +71,6 @@ class Stat(_message.Message):
     BLOCKS_FIELD_NUMBER: _ClassVar[int]
     BLKSIZE_FIELD_NUMBER: _ClassVar[int]
     INO_FIELD_NUMBER: _ClassVar[int]
-    DEV_FIELD_NUMBER: _ClassVar[int]
     RDEV_FIELD_NUMBER: _ClassVar[int]
     ATIME_NS_FIELD_NUMBER: _ClassVar[int]
     MTIME_NS_FIELD_NUMBER: _ClassVar[int]
@@ -84,12 +83,11 @@ class Stat(_message.Message):
     blocks: int
     blksize: int
     ino: int
-    dev: int
-    rdev: int
+    rdev: _common_pb2.Specdata3
     atime_ns: int
     mtime_ns: int
     ctime_ns: int
-    def __init__(self, mode: _Optional[int] = ..., nlink: _Optional[int] = ..., uid: _Optional[int] = ..., gid: _Optional[int] = ..., size: _Optional[int] = ..., blocks: _Optional[int] = ..., blksize: _Optional[int] = ..., ino: _Optional[int] = ..., dev: _Optional[int] = ..., rdev: _Optional[int] = ..., atime_ns: _Optional[int] = ..., mtime_ns: _Optional[int] = ..., ctime_ns: _Optional[int] = ...) -> None: ...
+    def __init__(self, mode: _Optional[int] = ..., nlink: _Optional[int] = ..., uid: _Optional[int] = ..., gid: _Optional[int] = ..., size: _Optional[int] = ..., blocks: _Optional[int] = ..., blksize: _Optional[int] = ..., ino: _Optional[int] = ..., rdev: _Optional[_Union[_common_pb2.Specdata3, _Mapping]] = ..., atime_ns: _Optional[int] = ..., mtime_ns: _Optional[int] = ..., ctime_ns: _Optional[int] = ...) -> None: ...
 
 class StatFs(_message.Message):
     __slots__ = ("bsize", "frsize", "blocks", "bfree", "bavail", "files", "ffree", "favail", "namemax")

@@ -1,0 +1,241 @@
+"""The process around a server or a client: it listens, says so, waits to be stopped, and leaves nothing behind.
+
+What differs between the two daemons is in their own ``io.daemon``; each builds its machine, puts it into a `Frame`, and
+takes it down again when the frame says so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import html
+import importlib.metadata
+import json
+import logging
+import secrets
+import sys
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import grpc
+import grpc.aio
+from prometheus_client import CollectorRegistry
+
+from freepage_proto.v1.control_pb2_grpc import add_ControlServicer_to_server
+from freepage_runtime import logs, malloc, ops, token
+from freepage_runtime.cache_metrics import metrics_page
+from freepage_runtime.clock import LoopClock
+from freepage_runtime.control import ControlService, TokenGuard
+from freepage_runtime.errors import SettingError, UserError
+from freepage_runtime.httpd import HttpServer, Page, text_page
+from freepage_runtime.process import die_with_parent, explain_bind_error, parent_gone, stop_on_signals
+from freepage_runtime.ready import announce
+from freepage_runtime.registry import Daemon, Registration, register
+from freepage_runtime.settings import LOOPBACK, Address
+
+log = logging.getLogger(__name__)
+
+ANY_LOOPBACK_PORT = Address(LOOPBACK, 0)
+MAX_CONTROL_MESSAGE_BYTES = 64 << 20
+"""System calls of load generators may carry large reads and writes."""
+
+STOP_GRACE_S = 5.0
+"""How long calls under way may take to finish when a daemon is stopped."""
+
+_WILDCARDS = {"0.0.0.0": LOOPBACK, "::": "::1"}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DaemonSettings:
+    """What both daemons can be told. Addresses with port 0 take any free one.
+
+    ``control`` off loopback needs a ``token_file``, which is made when there is none. ``metrics`` None: no HTTP.
+    ``memory_bytes`` limits the page cache, None does not. ``hook_policy`` holds rules such as ``reclaim=skip:every=3``.
+    ``strict`` makes a broken rule of the hook an exception. ``seed`` None: chance is chance. ``ops``: gRPC health and
+    reflection, None where their packages are installed. ``ready_fd`` and ``parent_pid`` are for a process that starts
+    daemons: where to say that we are ready, and with whom to die. ``say_ready`` puts a line of JSON on stdout.
+    """
+
+    name: str
+    control: Address = ANY_LOOPBACK_PORT
+    metrics: Address | None = ANY_LOOPBACK_PORT
+    token_file: Path | None = None
+    memory_bytes: int | None = None
+    hook_policy: tuple[str, ...] = ()
+    strict: bool = False
+    seed: int | None = None
+    tune_malloc: bool = True
+    ops: bool | None = None
+    ready_fd: int | None = None
+    parent_pid: int | None = None
+    say_ready: bool = True
+    log_level: str = "info"
+    log_format: str = "text"
+
+    def seed_or_chance(self) -> int:
+        return secrets.randbits(63) if self.seed is None else self.seed
+
+
+def version() -> str:
+    """The installed version of freepage."""
+    try:
+        return importlib.metadata.version("freepage")
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"
+
+
+def run(main: Coroutine[Any, Any, None]) -> int:
+    """Run a daemon to its end; returns the process's exit code. A UserError is one line on stderr."""
+    try:
+        asyncio.run(main)
+    except UserError as error:
+        print(f"freepage: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+def listen(server: grpc.aio.Server, address: Address) -> Address:
+    """Give a gRPC server its port. Raises PortTaken or CannotListen; the server needs ``grpc.so_reuseport`` 0."""
+    try:
+        return address._replace(port=server.add_insecure_port(str(address)))
+    except RuntimeError as error:
+        raise explain_bind_error(address.host, address.port, error) from error
+
+
+def reachable(address: Address) -> str:
+    """Where a program on this machine finds what listens at ``address``."""
+    return str(address._replace(host=_WILDCARDS.get(address.host, address.host)))
+
+
+class Frame:
+    """One daemon's process: logs, control service, HTTP pages, registration. An async context manager.
+
+    Leaving it stops everything it started, in the opposite order, whatever has happened.
+    """
+
+    def __init__(self, role: str, settings: DaemonSettings) -> None:
+        self.role = role
+        self.settings = settings
+        self.daemon = Daemon(role=role, name=settings.name)
+        self.boot = secrets.token_hex(8)
+        self._closers: list[Callable[[], Coroutine[Any, Any, object]]] = []
+        self._registration: Registration | None = None
+        self._control: Address | None = None
+        self._metrics: Address | None = None
+
+    async def __aenter__(self) -> Self:
+        settings = self.settings
+        logs.configure(level=settings.log_level, format=settings.log_format, daemon=settings.name)
+        if settings.parent_pid is not None:
+            die_with_parent(parent_pid=settings.parent_pid)
+        if settings.tune_malloc:
+            malloc.keep_large_blocks()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._registration is not None:
+            self._registration.close()
+        while self._closers:
+            try:
+                await self._closers.pop()()
+            except Exception:
+                log.exception("something could not be closed")
+
+    def on_close(self, closer: Callable[[], Coroutine[Any, Any, object]]) -> None:
+        """Await ``closer()`` when the frame is left; the last one given is the first."""
+        self._closers.append(closer)
+
+    async def serve_pages(self, registry: CollectorRegistry, facts: Callable[[], Iterable[tuple[str, str]]]) -> None:
+        """``/metrics``, ``/healthz``, and a page for people with ``facts`` on it."""
+        if self.settings.metrics is None:
+            return
+        http = HttpServer(
+            {
+                "/": lambda request: self._front_page(facts()),
+                "/healthz": lambda request: text_page("ok\n"),
+                "/metrics": lambda request: metrics_page(registry, request),
+            },
+            host=self.settings.metrics.host,
+            port=self.settings.metrics.port,
+        )
+        self._metrics = await http.start()
+        self.on_close(http.close)
+
+    def _front_page(self, facts: Iterable[tuple[str, str]]) -> Page:
+        title = html.escape(f"freepage {self.role} {self.settings.name}")
+        rows = "".join(f"<tr><th>{html.escape(term)}<td>{html.escape(fact)}\n" for term, fact in facts)
+        body = (
+            f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>\n'
+            "<style>body{font:16px/1.5 system-ui;margin:2em}th{text-align:left;padding-right:2em}</style>\n"
+            f"<h1>{title}</h1>\n<table>\n{rows}</table>\n"
+            '<p><a href="/metrics">/metrics</a> <a href="/healthz">/healthz</a>\n</html>\n'
+        )
+        return Page("text/html; charset=utf-8", body.encode())
+
+    async def serve_control(
+        self, service: ControlService, handlers: Sequence[grpc.GenericRpcHandler] = (), services: Sequence[str] = ()
+    ) -> None:
+        """The control service, and what else belongs on its port (``handlers`` of ``services``)."""
+        settings = self.settings
+        interceptors = []
+        if settings.token_file is not None:
+            interceptors.append(TokenGuard(token.load_or_create(settings.token_file)))
+        elif not settings.control.is_loopback:
+            raise SettingError(
+                f"the control service may listen on {settings.control} only with a token file (loopback needs none)"
+            )
+        server = grpc.aio.server(
+            interceptors=interceptors,
+            options=(
+                ("grpc.max_receive_message_length", MAX_CONTROL_MESSAGE_BYTES),
+                ("grpc.max_send_message_length", MAX_CONTROL_MESSAGE_BYTES),
+                ("grpc.so_reuseport", 0),
+            ),
+        )
+        add_ControlServicer_to_server(service, server)  # type: ignore[no-untyped-call]
+        server.add_generic_rpc_handlers(tuple(handlers))
+        serving = ops.add(server, ("freepage.v1.Control", *services), settings.ops)
+        self._control = listen(server, settings.control)
+        await server.start()
+        await serving(True)
+        self.on_close(lambda: server.stop(STOP_GRACE_S))
+
+    def ready(self, grpc_address: Address | None = None) -> None:
+        """Everything listens and is mounted: register, and tell whoever waits for it."""
+        self.daemon = Daemon(
+            role=self.role,
+            name=self.settings.name,
+            boot=self.boot,
+            control=None if self._control is None else reachable(self._control),
+            metrics=None if self._metrics is None else reachable(self._metrics),
+            grpc=None if grpc_address is None else reachable(grpc_address),
+        )
+        self._registration = register(self.daemon)
+        announce(self.settings.ready_fd, self.daemon)
+        if self.settings.say_ready:
+            line = {"ready": True} | {
+                name: getattr(self.daemon, name) for name in ("role", "name", "pid", "grpc", "control", "metrics")
+            }
+            print(json.dumps(line), flush=True)
+
+    async def until_stopped(self) -> None:
+        """Return when a signal asks us to stop, or our parent is gone."""
+        with stop_on_signals() as stop:
+            waits = [asyncio.ensure_future(stop.wait())]
+            if self.settings.parent_pid is not None and not sys.platform.startswith("linux"):
+                waits.append(asyncio.ensure_future(_gone(self.settings.parent_pid)))
+            try:
+                await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for wait in waits:
+                    wait.cancel()
+        log.info("stopping")
+
+
+async def _gone(parent_pid: int) -> bool:
+    await parent_gone(parent_pid, LoopClock())
+    return True

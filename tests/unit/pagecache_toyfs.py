@@ -178,6 +178,12 @@ class ToyFs:
         self.reads.append((page.index, 1))
         self.submit(lambda: self.fill(page))
 
+    async def readpage_bare(self, file: fp.File, page: Page) -> None:
+        """A readpage for tables without freepage: the page owns nothing."""
+        page.fill(bytes(PAGE_SIZE))
+        page.uptodate = True
+        page.unlock()
+
     def readahead(self, rac: fp.ReadaheadControl) -> None:
         if self.refuse_readahead:
             return

@@ -21,6 +21,7 @@ from freepage_client.nfs.dcache import (
     d_move,
     d_splice_alias,
     dput,
+    prune_children,
 )
 from freepage_client.nfs.errors import os_error
 from freepage_client.nfs.inode import (
@@ -355,6 +356,7 @@ async def rmdir(dir_inode: NfsInode, dentry: Dentry, cred: Credential) -> None:
             _removed(dir_inode, dentry)
         raise
     inode.i_nlink = 0
+    prune_children(dentry)
     _removed(dir_inode, dentry)
     d_delete(dentry)
 
@@ -382,7 +384,10 @@ async def rename(old_dir: NfsInode, old: Dentry, new_dir: NfsInode, new: Dentry,
     try:
         if old_inode.is_reg and old.parent is new.parent:
             await sync_inode(old_inode)
-        await nfs3proc.rename(old_dir, old.name, new_dir, new.name, cred)
+        try:
+            await nfs3proc.rename(old_dir, old.name, new_dir, new.name, cred)
+        finally:
+            old_inode.mark_for_revalidate()
         old_inode.new_gencount_barrier()
         old_inode.set_cache_invalid(INVALID_CHANGE | INVALID_CTIME)
         if target is not None:

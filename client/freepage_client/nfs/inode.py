@@ -209,6 +209,12 @@ class NfsInode:
         self.stale = True
         self.zap_caches()
 
+    def mark_for_revalidate(self) -> None:
+        """Ask afresh about everything that another name or a lost file may have changed (nfs_mark_for_revalidate)."""
+        self.cache_validity |= INVALID_ACCESS | INVALID_ACL | INVALID_CHANGE | INVALID_CTIME | INVALID_SIZE
+        if self.is_dir:
+            self.cache_validity |= INVALID_DATA
+
     def force_lookup_revalidate(self) -> None:
         """Every name in this directory must be looked up again before it is trusted."""
         self.cache_change_attribute += 2

@@ -13,7 +13,7 @@ from freepage import PAGE_SHIFT, PAGE_SIZE, Page, ReadaheadControl
 from freepage.slab import IN_USE
 from freepage_client.nfs.errors import FATAL_ON_SERVER, os_error, status_to_errno
 from freepage_client.nfs.fattr import NfsFattr
-from freepage_client.nfs.inode import INVALID_ATIME, INVALID_CHANGE
+from freepage_client.nfs.inode import INVALID_ATIME
 from freepage_client.nfs.open_context import OpenContext, find_open_context
 from freepage_client.nfs.pagelist import FillRequest, PageIo, Segment, own_page
 from freepage_client.nfs.rpc import RpcTask
@@ -110,7 +110,7 @@ class _Reader:
             call = server.rpc.start(Procedure.READ, args, self.context.cred.auth)
         if error == errno.ESTALE:
             inode.set_stale()
-            inode.set_cache_invalid(INVALID_CHANGE)
+            inode.mark_for_revalidate()
         data = memoryview(chunks[0] if len(chunks) == 1 else b"".join(chunks)) if chunks else memoryview(b"")
         del server.machine.in_flight[first_call]
         self._fill(segments, data, good, eof, error)

@@ -19,6 +19,7 @@ from freepage import (
     add_to_page_cache_lru,
     find_or_create_page,
     invalidate_inode_pages2_range,
+    mark_page_accessed,
 )
 from freepage.slab import CACHED, IN_USE
 from freepage_client.nfs import nfs3proc
@@ -354,6 +355,7 @@ class _Readdir:
         inode = self.inode
         change = inode.change
         page = await find_or_create_page(inode.mapping, page_index_of_cookie(self.last_cookie), for_write=False)
+        mark_page_accessed(page)
         array = self._init_and_validate(page, self.last_cookie, change)
         if self.clear_cache and array.full:
             array.reinit(self.last_cookie, change)

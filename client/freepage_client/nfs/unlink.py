@@ -47,9 +47,11 @@ async def sillyrename(dir_inode: NfsInode, dentry: Dentry, cred: Credential) -> 
         await nfs3proc.rename(dir_inode, dentry.name, dir_inode, silly.name, cred)
     except OSError:
         dentry.end()
+        inode.mark_for_revalidate()
         d_drop(silly)
         dput(silly)
         raise
+    inode.mark_for_revalidate()
     cred.get(IN_USE)
     dentry.sillyrename_cred = cred
     set_verifier(dentry, dir_inode.cache_change_attribute)

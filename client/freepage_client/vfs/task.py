@@ -42,6 +42,10 @@ Path = str | bytes
 SPLICE_SIZE = 16 * 4096
 """A pipe's default capacity: what one step of an emulated copy_file_range moves (fs/splice.c)."""
 
+OPENDIR_MIN_BUFFER = 32 << 10
+OPENDIR_MAX_BUFFER = 1 << 20
+"""glibc's bounds for opendir's buffer (sysdeps/unix/sysv/linux/opendir.c)."""
+
 NR_OPEN = 1 << 20
 
 
@@ -723,12 +727,16 @@ class Task:
             )
 
     async def listdir(self, path: Path) -> list[bytes]:
-        """The names in a directory but ``.`` and ``..``, in the server's order: open, fstat, getdents ..., close."""
+        """The names in a directory but ``.`` and ``..``, in the server's order, as opendir(3) and readdir(3) get them.
+
+        glibc asks for the directory's block size, which NFS makes dtsize, and takes a getdents buffer of that size.
+        """
         fd = await self.open(path, os.O_RDONLY | os.O_DIRECTORY)
         try:
-            await self.fstat(fd)
+            size = (await self.fstat(fd)).st_blksize
+            size = min(max(size, OPENDIR_MIN_BUFFER), OPENDIR_MAX_BUFFER)
             names: list[bytes] = []
-            while entries := await self.getdents(fd):
+            while entries := await self.getdents(fd, size):
                 names += [name for name, _, _ in entries if name not in (b".", b"..")]
             return names
         finally:

@@ -13,7 +13,7 @@ import stat
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
-from freepage import DirtyDomain, MemCgroup
+from freepage import DirtyDomain, MemCgroup, lru_add_drain
 from freepage_lab.conform.compare import ClientObservation, Observation
 from freepage_lab.conform.executor import Caller, Executor, Result
 from freepage_lab.conform.language import SERVER, Step, Workload
@@ -177,6 +177,9 @@ class Stage:
         )
         number = len(self.observations) - 1
         pause = self._pauses_s[number] if number < len(self._pauses_s) else DEFAULT_CHECKPOINT_MS / 1000
+        for machine in self._machines.values():
+            # Who reads /proc/kpageflags and writes the results fills the CPU's lru_add batch with pages of his own.
+            lru_add_drain(machine.cache.memcg)
         await self._venue.clock.sleep(pause)
 
     # --- taking notes -----------------------------------------------------------------------------------------------

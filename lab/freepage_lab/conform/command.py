@@ -31,7 +31,10 @@ def conform(
     """Whether all compared cells are equal. Raises UserError for what cannot be run."""
     if transport not in TRANSPORTS:
         raise UserError(f"there is no transport {transport!r}: choose {' or '.join(TRANSPORTS)}")
-    console = console if console is not None else Console()
+    if console is None:
+        console = Console()
+        if not console.is_terminal and "COLUMNS" not in os.environ:
+            console = Console(width=120)  # a file has no width of its own; 80 would cut what matters
     cases, left_out = load_cases(workloads, truth, names)
     report = Report(not_counted=left_out)
     finished: list[Comparison] = []
@@ -53,7 +56,7 @@ def conform(
             bar.update(running, advance=1, description=comparison.workload)
 
         run_cases(cases, jobs=jobs or os.cpu_count() or 1, done=done)
-    console.print(table(finished))
+    console.print(table(finished, console.width))
     print_report(console, report)
     if json_file is not None:
         try:

@@ -19,6 +19,8 @@ from freepage_lab.conform.suite import Report
 GOOD, BAD, FAINT = "green", "bold red", "dim"
 SHOWN_KINDS = ("ops", "io", "pages", "results", "active")
 MAX_VALUE = 400
+WIDE = 110
+"""Columns of a terminal on which the table has room for the first difference."""
 
 
 def workload_row(comparison: Comparison) -> tuple[RenderableType, ...]:
@@ -34,15 +36,19 @@ def workload_row(comparison: Comparison) -> tuple[RenderableType, ...]:
     return mark, Text(comparison.workload), _tally(checkpoints), *cells, Text(first, FAINT, overflow="ellipsis")
 
 
-def table(rows: Sequence[Comparison]) -> Table:
+def table(rows: Sequence[Comparison], width: int) -> Table:
+    """One line per workload; where they first differ only if ``width`` has room for it (it is told below anyway)."""
     grid = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
     grid.add_column("")
     grid.add_column("workload", no_wrap=True)
-    for title in ("checkpoints", *SHOWN_KINDS):
+    for title in ("points", *SHOWN_KINDS):
         grid.add_column(title, justify="right", no_wrap=True)
-    grid.add_column("first difference", no_wrap=True, overflow="ellipsis")
+    wide = width >= WIDE
+    if wide:
+        grid.add_column("first difference", no_wrap=True, overflow="ellipsis")
     for comparison in rows:
-        grid.add_row(*workload_row(comparison))
+        cells = workload_row(comparison)
+        grid.add_row(*(cells if wide else cells[:-1]))
     return grid
 
 

@@ -36,6 +36,7 @@ from freepage import (
     generic_perform_write,
     invalidate_inode_pages2_range,
     read_nowait,
+    replace_page_cache_page,
     set_page_writeback,
     simple_write_begin,
     simple_write_end,
@@ -257,6 +258,30 @@ class FileCache:
         inode.racy_until_ns = 0
         with suppress(OSError):  # EBUSY: dirty pages stay, ours win
             await invalidate_inode_pages2_range(inode.mapping)
+
+    async def replace_pages(self, export: Export, key: Key, first: int, count: int) -> int:
+        """Put new pages with the same data in the place of cached clean ones (path `replace`); returns how many.
+
+        No NFS procedure does this; the control service does, so that the path can be seen at work.
+        """
+        inode = self._inodes.get((export.id, key))
+        if inode is None:
+            return 0
+        replaced = 0
+        with self._using(inode):
+            for page in inode.mapping.resident_range(first, first + count):
+                data = page.data
+                if page.mapping is not inode.mapping or data is None or not page.uptodate:
+                    continue
+                if page.dirty or page.writeback:
+                    continue
+                try:
+                    new = await replace_page_cache_page(page, bytes(data))
+                except OSError:
+                    continue  # it became busy, or left, while we waited for its lock
+                self._own(new, AuthSys(), "replace")
+                replaced += 1
+        return replaced
 
     async def _readpage(self, file: NfsdFile, page: Page) -> None:
         await self._fill(file, [page])

@@ -1,0 +1,183 @@
+"""The client daemon: one NFS client host, with its mounts and its page cache, until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Self
+
+from freepage_client.io import metrics
+from freepage_client.io.replace import replace_pages
+from freepage_client.io.syscalls import SERVICE as SYS_SERVICE
+from freepage_client.io.syscalls import SysService
+from freepage_client.io.transport import GrpcNetwork
+from freepage_client.machine import Machine
+from freepage_client.nfs.options import BadMountOption, parse_mount_options
+from freepage_proto.nfs3 import NullArgs
+from freepage_proto.rpc import AuthSys, CallHeader, Procedure, RpcError
+from freepage_runtime.cache_metrics import MachineCollector, registry
+from freepage_runtime.clock import LoopClock
+from freepage_runtime.control import ControlService
+from freepage_runtime.daemon import DaemonSettings, Frame, version
+from freepage_runtime.errors import SettingError, UserError
+from freepage_runtime.logs import fields
+from freepage_runtime.settings import format_size
+
+log = logging.getLogger(__name__)
+
+SHUT_DOWN_S = 60.0
+"""How long writing back and unmounting may take when the daemon is stopped."""
+
+PING_S = 2.0
+"""How long a server may take to say that it is there before we stop without it."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MountSetting:
+    """What to mount when the daemon begins: ``source`` is HOST:PORT:/EXPORT, ``options`` are nfs(5)'s."""
+
+    source: str
+    mountpoint: str
+    options: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """``HOST:PORT:/EXPORT=/MNT[,OPTIONS]``; raises SettingError."""
+        source, equals, rest = text.partition("=")
+        mountpoint, _, options = rest.partition(",")
+        if not equals or ":/" not in source or not mountpoint.startswith("/"):
+            raise SettingError(f"not a mount: {text!r} (write it like 127.0.0.1:2049:/export=/mnt or ...=/mnt,noac)")
+        try:
+            parse_mount_options(options)
+        except BadMountOption as error:
+            raise SettingError(f"{text}: {error}") from error
+        return cls(source=source, mountpoint=mountpoint, options=options)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClientSettings(DaemonSettings):
+    """``name`` is the client's host name. ``share_channels``: one connection per server, or one per mount."""
+
+    mounts: tuple[MountSetting, ...] = ()
+    share_channels: bool = True
+
+
+async def run_client(settings: ClientSettings) -> None:
+    """Be a client until SIGTERM or SIGINT. Raises UserError when it cannot begin."""
+    async with Frame("client", settings) as frame:
+        await _be_client(settings, frame)
+
+
+async def _be_client(settings: ClientSettings, frame: Frame) -> None:
+    network = GrpcNetwork(share_channels=settings.share_channels)
+    frame.on_close(network.close)
+    machine = Machine(
+        settings.name,
+        network=network,
+        clock=LoopClock(),
+        memory_bytes=settings.memory_bytes,
+        seed=settings.seed_or_chance(),
+        strict=settings.strict,
+        on_message=log.warning,
+    )
+    try:
+        for rule in settings.hook_policy:
+            machine.cache.policy.parse(rule)
+    except ValueError as error:
+        raise SettingError(str(error)) from error
+
+    def facts() -> Iterator[tuple[str, str]]:
+        yield "version", version()
+        for mount in machine.mounts:
+            yield f"mount {mount.mountpoint}", mount.source
+        yield "memory", "no limit" if settings.memory_bytes is None else format_size(settings.memory_bytes)
+
+    collector = MachineCollector(
+        machine.cache, role="client", version=version(), more=lambda: metrics.client(machine, network.stats)
+    )
+    sys_service = SysService(machine)
+    await frame.serve_pages(registry(collector), facts)
+    frame.on_close(lambda: _shut_down(machine, network, sys_service))
+    await frame.serve_control(
+        ControlService(
+            machine,
+            version=version(),
+            daemon=lambda: frame.daemon,
+            file_systems=lambda: [f"{mount.source} {mount.mountpoint}" for mount in machine.mounts],
+            rpcs=lambda: {p.display_name: of.calls for p, of in network.stats.by_procedure.items()},
+            replace_pages=lambda path, first, count: replace_pages(machine, path, first, count),
+        ),
+        handlers=(sys_service.handler(),),
+        services=(SYS_SERVICE,),
+    )
+    for setting in settings.mounts:
+        await mount(machine, network, setting)
+        log.info("mounted", extra=fields(source=setting.source, mountpoint=setting.mountpoint))
+    frame.ready()
+    await frame.until_stopped()
+
+
+async def mount(machine: Machine, network: GrpcNetwork, setting: MountSetting) -> None:
+    """Mount, or raise a UserError that says why not.
+
+    A hard mount would try for ever. Like mount.nfs, we first ask whether anybody is there.
+    """
+    server = setting.source.partition(":/")[0]
+    try:
+        await _ping(machine, network, server)
+        await machine.mount(setting.source, setting.mountpoint, setting.options)
+    except RpcError as error:
+        raise UserError(f"cannot mount {setting.source}: server {server} is unreachable ({error})") from error
+    except (OSError, BadMountOption) as error:
+        number = error.errno if isinstance(error, OSError) else None
+        reason = {
+            errno.ENOENT: "the server has no such export",
+            errno.EACCES: "the server refused",
+        }.get(number or 0, os.strerror(number) if number else str(error))
+        raise UserError(f"cannot mount {setting.source} on {setting.mountpoint}: {reason}") from error
+
+
+async def _ping(machine: Machine, network: GrpcNetwork, server: str) -> None:
+    """NULL, on nobody's account. Raises RpcError."""
+    transport = network.connect(server)
+    try:
+        header = CallHeader(machine.hostname, machine.boot_instance, 0, AuthSys(0, 0, (), machine.hostname))
+        await transport.call(Procedure.MOUNT_NULL, header, NullArgs())
+    finally:
+        await transport.close()
+
+
+async def _answers(machine: Machine, network: GrpcNetwork, server: str) -> bool:
+    try:
+        async with asyncio.timeout(PING_S):
+            await _ping(machine, network, server)
+    except (RpcError, TimeoutError):
+        return False
+    return True
+
+
+async def _shut_down(machine: Machine, network: GrpcNetwork, sys_service: SysService) -> None:
+    """End the tasks, write back, unmount.
+
+    A hard mount waits for its server for ever, and a daemon that was asked to stop must not: when a server is gone,
+    what is not written back is lost, as when a machine is switched off.
+    """
+    for server in {mounted.server for mounted in machine.mounts}:
+        if not await _answers(machine, network, server):
+            log.warning("stopping without unmounting: a server does not answer", extra=fields(server=server))
+            return
+    try:
+        async with asyncio.timeout(SHUT_DOWN_S):
+            await sys_service.close()
+            for left in list(machine.mounts):
+                for line in await machine.umount(left.mountpoint):
+                    log.warning("left behind by umount", extra=fields(mountpoint=left.mountpoint, what=line))
+            await machine.close()
+    except TimeoutError:
+        log.warning("gave up writing back and unmounting", extra=fields(after_s=SHUT_DOWN_S))
+    except OSError as error:
+        log.warning("could not unmount everything", extra=fields(error=error))

@@ -1,0 +1,184 @@
+"""The server daemon: exports directories over gRPC until it is told to stop."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self, cast, get_args
+
+import grpc.aio
+
+from freepage_runtime.cache_metrics import MachineCollector, registry
+from freepage_runtime.clock import LoopClock, wall_ns
+from freepage_runtime.control import ControlService
+from freepage_runtime.daemon import STOP_GRACE_S, DaemonSettings, Frame, listen, version
+from freepage_runtime.errors import SettingError, UserError
+from freepage_runtime.logs import fields
+from freepage_runtime.ops import add as add_ops
+from freepage_runtime.registry import runtime_directory
+from freepage_runtime.settings import LOOPBACK, Address, format_size
+from freepage_runtime.token import load_or_create
+from freepage_server.io import metrics
+from freepage_server.io.directory import DirectoryStorage
+from freepage_server.io.replace import replace_pages
+from freepage_server.io.service import MAX_EXECUTING_CALLS, NfsService, make_server
+from freepage_server.nfsd.export import Export, Squash
+from freepage_server.nfsd.server import NfsServer
+
+log = logging.getLogger(__name__)
+
+NFS_SERVICES = ("freepage.v1.Nfs", "freepage.v1.Mount", "freepage.v1.NfsAcl", "freepage.v1.Nlm")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ExportSetting:
+    """A directory, the name it is exported under, and who may do what there (exports(5))."""
+
+    directory: Path
+    name: str = "/export"
+    read_only: bool = False
+    squash: Squash = "none"
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """``DIR[:/NAME][,ro][,squash=none|root|all]``; raises SettingError."""
+        place, *options = text.split(",")
+        directory, colon, name = place.rpartition(":/")
+        if not colon:
+            directory, name = place, "export"
+        read_only, squash = False, "none"
+        for option in options:
+            word, _, value = option.partition("=")
+            if option in ("ro", "rw"):
+                read_only = option == "ro"
+            elif word == "squash" and value in get_args(Squash):
+                squash = value
+            else:
+                raise SettingError(
+                    f"not an option of an export: {option!r} (ro, rw, squash=none, squash=root, squash=all)"
+                )
+        if not directory:
+            raise SettingError(f"not an export: {text!r} (write it like DIR, DIR:/NAME or DIR:/NAME,ro)")
+        return cls(directory=Path(directory), name=f"/{name}", read_only=read_only, squash=cast(Squash, squash))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ServerSettings(DaemonSettings):
+    """``secret_file`` keys the file handles and is made when there is none.
+
+    Without one it is kept in the user's runtime directory: handles then survive a restart of the server, but not of the
+    machine.
+    """
+
+    exports: tuple[ExportSetting, ...]
+    listen: Address = Address(LOOPBACK, 0)
+    max_calls: int = MAX_EXECUTING_CALLS
+    secret_file: Path | None = None
+
+
+def open_exports(settings: tuple[ExportSetting, ...]) -> list[Export]:
+    """Raises UserError for a directory that is none, and SettingError for a name twice."""
+    if not settings:
+        raise SettingError("a server exports at least one directory")
+    exports: list[Export] = []
+    try:
+        for setting in settings:
+            if any(export.name == setting.name for export in exports):
+                raise SettingError(f"two exports are called {setting.name} (write DIR:/NAME)")
+            try:
+                storage = DirectoryStorage(setting.directory)
+            except OSError as error:
+                raise UserError(f"cannot export {setting.directory}: {error.strerror or error}") from error
+            try:
+                exports.append(Export(setting.name, storage, setting.read_only, setting.squash))
+            except ValueError as error:
+                storage.close()
+                raise SettingError(str(error)) from error
+    except BaseException:
+        close_exports(exports)
+        raise
+    return exports
+
+
+def close_exports(exports: list[Export]) -> None:
+    for export in exports:
+        if isinstance(export.storage, DirectoryStorage):
+            export.storage.close()
+
+
+def set_policy(nfsd: NfsServer, rules: tuple[str, ...]) -> None:
+    """Raises SettingError for a rule that is none."""
+    try:
+        for rule in rules:
+            nfsd.cache.policy.parse(rule)
+    except ValueError as error:
+        raise SettingError(str(error)) from error
+
+
+async def stop_serving(server: grpc.aio.Server, service: NfsService) -> None:
+    """Take no more calls, let those under way finish, and wait for the ones whose callers have gone."""
+    await server.stop(STOP_GRACE_S)
+    await service.drain()
+
+
+async def run_server(settings: ServerSettings) -> None:
+    """Serve until SIGTERM or SIGINT. Raises UserError when it cannot begin."""
+    exports = open_exports(settings.exports)
+    try:
+        async with Frame("server", settings) as frame:
+            await _serve(settings, frame, exports)
+    finally:
+        close_exports(exports)
+
+
+async def _serve(settings: ServerSettings, frame: Frame, exports: list[Export]) -> None:
+    secret = load_or_create(settings.secret_file or runtime_directory() / "handle-secret")
+    nfsd = NfsServer(
+        exports,
+        clock=LoopClock(),
+        wall_ns=wall_ns,
+        boot_ns=wall_ns(),
+        secret=secret.encode(),
+        memory_bytes=settings.memory_bytes,
+        random=random.Random(settings.seed_or_chance()).random,
+        strict=settings.strict,
+    )
+    set_policy(nfsd, settings.hook_policy)
+    service = NfsService(nfsd, max_executing=settings.max_calls)
+    grpc_server = make_server(service)
+    serving = add_ops(grpc_server, NFS_SERVICES, settings.ops)
+    address = listen(grpc_server, settings.listen)
+
+    def facts() -> Iterator[tuple[str, str]]:
+        yield "NFS", str(address)
+        yield "version", version()
+        for export in settings.exports:
+            yield f"export {export.name}", str(export.directory)
+        yield "memory", "no limit" if settings.memory_bytes is None else format_size(settings.memory_bytes)
+
+    collector = MachineCollector(
+        nfsd.cache, role="server", version=version(), more=lambda: metrics.server(nfsd, service.stats)
+    )
+    await frame.serve_pages(registry(collector), facts)
+    await frame.serve_control(
+        ControlService(
+            nfsd,
+            version=version(),
+            daemon=lambda: frame.daemon,
+            file_systems=lambda: list(nfsd.exports),
+            rpcs=lambda: {p.display_name: of.calls for p, of in nfsd.stats.by_procedure.items()},
+            replace_pages=lambda path, first, count: replace_pages(nfsd, path, first, count),
+        )
+    )
+    await nfsd.start()
+    frame.on_close(nfsd.stop)
+    await grpc_server.start()
+    frame.on_close(lambda: stop_serving(grpc_server, service))
+    await serving(True)
+    frame.ready(address)
+    log.info("serving", extra=fields(address=address, exports=",".join(nfsd.exports)))
+    await frame.until_stopped()
+    await serving(False)

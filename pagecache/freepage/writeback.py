@@ -87,7 +87,7 @@ class DirtyDomain:
         self.bdis: list[BackingDevInfo] = []
         self.throttled: list[WaitQueue] = []
         """one queue for each page cache of the domain: tasks waiting for writeback to get further"""
-        self._completions = 0
+        self._completions = 1  # fprop_global_init starts at 1, so that no period is without events
         self._period = 0
         self._period_end_s: float | None = None
 

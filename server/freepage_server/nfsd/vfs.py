@@ -96,6 +96,8 @@ class Vfs:
         require(attributes, cred, MAY_WRITE, owner_override=True)
         if offset + len(data) > min(OFFSET_MAX, fh.export.storage.max_file_size):
             raise error(errno.EFBIG)
+        if not len(data):
+            return 0
         self._remove_privileges(fh, attributes, cred)
         return await self.files.write(fh.export, fh.key, attributes, offset, data, stable, cred)
 

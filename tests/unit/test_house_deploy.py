@@ -9,6 +9,10 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import typer.main
+
+from freepage_lab import cli
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -31,6 +35,18 @@ def test_the_compose_file_has_no_top_level_name_or_version() -> None:
     """Compose 1.29 rejects the one, Compose 2 warns of the other."""
     keys = re.findall(r"^(\w+):", (ROOT / "docker-compose.yml").read_text(), re.MULTILINE)
     assert keys == ["services", "volumes"]
+
+
+def test_the_cluster_starts_the_daemons_with_options_that_they_have() -> None:
+    text = (ROOT / "docker-compose.yml").read_text()
+    commands = re.findall(r"^    command: >-\n((?:      .+\n)+)", text, re.MULTILINE)
+    group = typer.main.get_group(cli.app)
+    assert len(commands) == 2
+    for command in commands:
+        name, *arguments = command.split()
+        context = typer.Context(group.commands[name])
+        with context:
+            group.commands[name].parse_args(context, arguments)
 
 
 def test_prometheus_accepts_its_configuration(require_tool: Callable[..., str]) -> None:

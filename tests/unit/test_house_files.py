@@ -11,8 +11,13 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
+from typing import cast
 
 import pytest
+import typer.core
+import typer.main
+
+from freepage_lab import cli
 
 ROOT = Path(__file__).parents[2]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -85,6 +90,22 @@ def test_a_document_names_targets_that_exist(path: Path) -> None:
     for code in code_in(path.read_text()):
         for target in re.findall(r"(?:^|\s)make ([a-z][a-z-]*)", code):
             assert target in TARGETS, f"make {target} is not there"
+
+
+@document
+def test_a_document_names_commands_and_options_that_exist(path: Path) -> None:
+    for code in code_in(path.read_text()):
+        for line in re.findall(r"(?:^|[\s/])freepage ([a-z].*)", code):
+            words = line.split()
+            command: typer.core.TyperGroup | typer.core.TyperCommand = typer.main.get_group(cli.app)
+            while isinstance(command, typer.core.TyperGroup) and words and not words[0].startswith("-"):
+                name = words.pop(0)
+                assert name in command.commands, f"freepage {line}: there is no {name}"
+                command = cast(typer.core.TyperCommand, command.commands[name])
+            known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
+            for word in words:
+                if re.fullmatch(r"--[a-z-]+(?:=.*)?", word):
+                    assert word.partition("=")[0] in known | {"--help"}, f"freepage {line}: there is no {word}"
 
 
 def test_every_target_is_phony_and_explains_itself() -> None:

@@ -118,7 +118,7 @@ async def find_or_create_page(mapping: AddressSpace, index: int, for_write: bool
             page.unlock()
             continue
         if for_write and page.writeback:
-            await page.wait_writeback()
+            await wait_writeback_locked(page)
         return page
 
 
@@ -142,6 +142,15 @@ async def lock_page(page: Page) -> None:
         await page.lock()
     finally:
         page.put()
+
+
+async def wait_writeback_locked(page: Page) -> None:
+    """Wait for the end of writeback with the page lock held; a cancelled waiter unlocks the page."""
+    try:
+        await page.wait_writeback()
+    except BaseException:
+        page.unlock()
+        raise
 
 
 # -- the one exit door -----------------------------------------------------------------------------------------

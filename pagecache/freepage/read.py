@@ -47,20 +47,19 @@ def read_nowait(file: File, pos: int, count: int) -> bytes | None:
         data = page.data
         assert data is not None
         return bytes(data[pos - base : end - base])
-    run: list[Page] = []
-    for index in range(first, last + 1):
-        page = pages.get(index)
-        if page is None or not page.uptodate or page.readahead:
-            return None
-        run.append(page)
-    same = (ra.prev_pos - 1) >> PAGE_SHIFT == first
+    try:
+        run = [pages[index] for index in range(first, last + 1)]
+    except KeyError:
+        return None
     for page in run:
+        if not page.uptodate or page.readahead:
+            return None
+    same = (ra.prev_pos - 1) >> PAGE_SHIFT == first
+    for page in run[1:] if same else run:
         if not page.referenced:
-            if not same:
-                page.referenced = True
-        elif not page.active and not same:
+            page.referenced = True
+        elif not page.active:
             activate_page(page)
-        same = False
     ra.prev_pos = end
     mapping.cache.hits += len(run)
     chunks = [page.data for page in run]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING
 
-from .filemap import find_lock_page, lock_page, remove_from_page_cache
+from .filemap import find_lock_page, lock_page, remove_from_page_cache, wait_writeback_locked
 from .page import PAGE_SHIFT, PAGE_SIZE, Page
 from .policy import RemovalPath
 from .swap import PAGEVEC_SIZE, deactivate_file_page, lru_add_drain
@@ -96,7 +96,8 @@ async def _truncate(mapping: AddressSpace, lstart: int, lend: int | None, path: 
             if page.mapping is not mapping:
                 continue
             await lock_page(page)
-            await page.wait_writeback()
+            if page.writeback:
+                await wait_writeback_locked(page)
             if page.mapping is mapping:
                 _truncate_cleanup_page(page)
                 remove_from_page_cache(page, path, "filemap_remove_folio")
@@ -108,7 +109,8 @@ async def _zero_partial_page(mapping: AddressSpace, index: int, start: int, end:
     page = await find_lock_page(mapping, index)
     if page is None:
         return
-    await page.wait_writeback()
+    if page.writeback:
+        await wait_writeback_locked(page)
     if page.data is not None:
         page.writable()[start:end] = bytes(end - start)
     if page.private is not None:

@@ -332,7 +332,11 @@ async def write_cache_pages(
                 if not wbc.sync_all:
                     page.unlock()
                     continue
-                await page.wait_writeback()
+                try:
+                    await page.wait_writeback()
+                except BaseException:
+                    page.unlock()
+                    raise
             clear_page_dirty_for_io(page)
             try:
                 await writepage(page, wbc)

@@ -111,10 +111,9 @@ def server(
     parent_pid: ParentOption = None,
 ) -> None:
     """Export directories over gRPC, until Ctrl-C or SIGTERM."""
-    from freepage_server.io.daemon import ExportSetting, ServerSettings, run_server
-
     from freepage_runtime.daemon import run
     from freepage_runtime.settings import parse_address
+    from freepage_server.io.daemon import ExportSetting, ServerSettings, run_server
 
     settings = ServerSettings(
         name=name,
@@ -172,7 +171,6 @@ def client(
     import socket
 
     from freepage_client.io.daemon import ClientSettings, MountSetting, run_client
-
     from freepage_runtime.daemon import run
     from freepage_runtime.settings import parse_address
 
@@ -206,7 +204,7 @@ def demo(
     servers: Annotated[int, typer.Option("--servers", min=1, max=16, help="Server processes.")] = 2,
     cache_mib: Annotated[
         int, typer.Option("--cache-mib", min=1, max=4096, help="Page cache of each process in MiB.")
-    ] = 8,
+    ] = 4,
     seconds: Annotated[
         float, typer.Option("--seconds", min=0.0, help="Least duration of each of the four phases.")
     ] = 8.0,

@@ -45,7 +45,7 @@ class Options:
 
     clients: int = 3
     servers: int = 2
-    cache_mib: int = 8
+    cache_mib: int = 4
     seconds: float = 8.0
     seed: int = 1
     json_file: Path | None = None
@@ -106,7 +106,8 @@ class _Demo:
         self._results: list[PhaseResult] = []
 
     def _view(self) -> View:
-        title = f"freepage demo   {self._options.servers} servers, {self._options.clients} clients"
+        servers, clients = _count(self._options.servers, "server"), _count(self._options.clients, "client")
+        title = f"freepage demo   {servers}, {clients}"
         if self._console.is_terminal:
             return LiveView(self._console, title, self._cache_bytes)
         return PlainView(self._console)
@@ -149,7 +150,8 @@ class _Demo:
 
     async def _prepare(self, cluster: Cluster, stack: contextlib.AsyncExitStack, view: View) -> None:
         options = self._options
-        view.say(f"copying {self._source} for {options.servers} servers")
+        what = "Python's standard library" if options.export is None else str(self._source)
+        view.say(f"copying {what} for {_count(options.servers, 'server')}")
         trees = []
         for number in range(options.servers):
             target = self._directory / f"export{number + 1}"
@@ -163,7 +165,7 @@ class _Demo:
                     at_least_bytes=2 * self._cache_bytes // options.servers,
                 )
             )
-        view.say(f"starting {options.servers} servers and {options.clients} clients")
+        view.say(f"starting {_count(options.servers, 'server')} and {_count(options.clients, 'client')}")
         servers = await _all(
             cluster.start(f"server{number + 1}", self._server_arguments(f"server{number + 1}", tree))
             for number, tree in enumerate(trees)
@@ -287,6 +289,10 @@ async def _all(work: Any) -> list[Any]:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         raise
+
+
+def _count(n: int, noun: str) -> str:
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
 
 
 def _control(member: Member) -> ControlClient:

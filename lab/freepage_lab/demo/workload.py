@@ -77,8 +77,10 @@ class Workload:
 
     async def round(self, enough: Callable[[], bool]) -> None:
         """Everything once; stops between two activities as soon as ``enough()``."""
+        if enough():
+            return
+        await self.read_more_than_the_cache_holds(enough)
         for activity in (
-            self.read_more_than_the_cache_holds,
             self.write_and_truncate,
             self.see_a_neighbours_changes,
             self.replace_pages,
@@ -89,7 +91,7 @@ class Workload:
                 return
             await activity()
 
-    async def read_more_than_the_cache_holds(self) -> None:
+    async def read_more_than_the_cache_holds(self, enough: Callable[[], bool]) -> None:
         task, left = self._host.task, self._quota
         listed: set[str] = set()
         for path, _ in self._files:
@@ -98,7 +100,7 @@ class Workload:
                 listed.add(directory)
                 await task.listdir(directory)
             left -= await self._read(path)
-            if left <= 0:
+            if left <= 0 or enough():
                 return
 
     async def write_and_truncate(self) -> None:

@@ -1,0 +1,283 @@
+"""The small parts of nfsd: handles, locks, memory's books, exports, and the local task."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from freepage_proto.nfs3 import NfsStat3
+from freepage_proto.nlm4 import LockArgs, NlmLock, NlmStat4, UnlockArgs
+from freepage_proto.rpc import AuthSys, CallHeader, Procedure
+from freepage_server.nfsd.errors import NfsError, nfsstat3
+from freepage_server.nfsd.export import NOBODY, Export
+from freepage_server.nfsd.handles import HandleCodec, export_id
+from freepage_server.nfsd.local import LocalTask
+from freepage_server.nfsd.lockd import LockManager
+from freepage_server.nfsd.memory import MemoryStorage
+from freepage_server.nfsd.server import NfsServer
+from nfsd_rig import EPOCH_NS, KINDS, ManualClock, Rig
+
+# --- handles ---------------------------------------------------------------------------------------------------------
+
+
+def test_handles_are_bound_to_secret_and_export() -> None:
+    codec = HandleCodec(b"secret")
+    a, b = export_id("/a"), export_id("/b")
+    handle = codec.encode(a, b"inode")
+    assert codec.decode(handle) == (a, b"inode")
+    assert HandleCodec(b"secret").decode(handle) == (a, b"inode"), "the same after a restart"
+    other = codec.encode(b, b"inode")
+    for forged in (other[:9] + handle[9:], handle[:9] + other[9:], HandleCodec(b"guess").encode(a, b"inode")):
+        with pytest.raises(NfsError) as refused:
+            codec.decode(forged)
+        assert refused.value.status is NfsStat3.BADHANDLE
+
+
+@given(st.binary(max_size=80))
+def test_no_bytes_are_a_handle_by_chance(junk: bytes) -> None:
+    with pytest.raises(NfsError):
+        HandleCodec(b"secret").decode(junk)
+
+
+# --- exports ---------------------------------------------------------------------------------------------------------
+
+
+def test_squashing() -> None:
+    storage = MemoryStorage(lambda: EPOCH_NS)
+    root, user = AuthSys(0, 0, (0, 5)), AuthSys(7, 8, (9,))
+    assert Export("/e", storage).squashed(root) == root
+    assert Export("/e", storage, squash="root").squashed(user) == user
+    assert Export("/e", storage, squash="root").squashed(root) == AuthSys(NOBODY, NOBODY, (NOBODY, 5))
+    assert Export("/e", storage, squash="all", anonuid=1, anongid=2).squashed(user) == AuthSys(1, 2, ())
+
+
+@pytest.mark.parametrize("name", ["e", "", "/e/"])
+def test_names_of_exports(name: str) -> None:
+    with pytest.raises(ValueError, match="export"):
+        Export(name, MemoryStorage(lambda: EPOCH_NS))
+
+
+def test_errno_becomes_status() -> None:
+    assert nfsstat3(OSError(errno.EDQUOT, "")) is NfsStat3.DQUOT
+    assert nfsstat3(OSError(errno.EPROTO, "")) is NfsStat3.IO
+    assert nfsstat3(OSError()) is NfsStat3.IO
+
+
+# --- locks -----------------------------------------------------------------------------------------------------------
+
+
+def lock(owner: bytes, offset: int, length: int, *, exclusive: bool = True, block: bool = False) -> LockArgs:
+    return LockArgs(NlmLock(b"file", owner, 1, offset, length), exclusive, block)
+
+
+def held(manager: LockManager) -> list[tuple[bytes, int, int, bool]]:
+    return sorted((each.owner, each.start, each.end, each.exclusive) for each in manager.locks())
+
+
+def test_shared_locks_share_and_exclusive_ones_do_not() -> None:
+    manager = LockManager()
+    assert manager.lock("A", lock(b"1", 0, 10, exclusive=False)).status is NlmStat4.GRANTED
+    assert manager.lock("B", lock(b"1", 5, 10, exclusive=False)).status is NlmStat4.GRANTED
+    assert manager.lock("B", lock(b"1", 9, 1)).status is NlmStat4.DENIED
+    assert manager.lock("B", lock(b"1", 10, 0)).status is NlmStat4.GRANTED, "its own shared lock gives way"
+    assert manager.lock("A", lock(b"1", 1 << 62, 1, block=True)).status is NlmStat4.BLOCKED
+
+
+def test_unlocking_the_middle_leaves_both_ends() -> None:
+    manager = LockManager()
+    manager.lock("A", lock(b"1", 0, 100))
+    manager.unlock("A", UnlockArgs(NlmLock(b"file", b"1", 1, 40, 20)))
+    assert held(manager) == [(b"1", 0, 40, True), (b"1", 60, 100, True)]
+    manager.lock("A", lock(b"1", 30, 40, exclusive=False))
+    assert held(manager) == [(b"1", 0, 30, True), (b"1", 30, 70, False), (b"1", 70, 100, True)]
+
+
+def test_ranges_beyond_the_last_byte() -> None:
+    manager = LockManager()
+    assert manager.lock("A", lock(b"1", 1 << 64, 1)).status is NlmStat4.FBIG
+    assert manager.lock("A", lock(b"1", (1 << 64) - 1, 2)).status is NlmStat4.FBIG
+    assert manager.lock("A", lock(b"1", (1 << 64) - 1, 1)).status is NlmStat4.GRANTED
+
+
+RANGES = st.tuples(st.sampled_from("AB"), st.integers(0, 20), st.integers(1, 10), st.sampled_from(["r", "w", "u"]))
+
+
+@given(st.lists(RANGES, max_size=30))
+def test_locks_agree_with_a_table_of_bytes(steps: list[tuple[str, int, int, str]]) -> None:
+    manager = LockManager()
+    table: list[dict[str, str]] = [{} for _ in range(40)]
+    for client, start, length, what in steps:
+        part = table[start : start + length]
+        if what == "u":
+            manager.unlock(client, UnlockArgs(NlmLock(b"file", b"o", 1, start, length)))
+            for byte in part:
+                byte.pop(client, None)
+            continue
+        free = all(kind == what == "r" for byte in part for other, kind in byte.items() if other != client)
+        got = manager.lock(client, lock(b"o", start, length, exclusive=what == "w")).status
+        assert (got is NlmStat4.GRANTED) == free
+        if free:
+            for byte in part:
+                byte[client] = what
+    model = {(index, client, kind) for index, byte in enumerate(table) for client, kind in byte.items()}
+    assert model == {
+        (index, each.client, "w" if each.exclusive else "r")
+        for each in manager.locks()
+        for index in range(each.start, each.end)
+    }
+
+
+def test_a_restarted_client_has_lost_its_locks(tmp_path: Path) -> None:
+    async def story() -> None:
+        rig = Rig("memory", tmp_path)
+        f = await rig.create(b"f")
+        args = LockArgs(NlmLock(f, b"o", 1, 0, 0), exclusive=True)
+
+        async def take(client: str, boot_instance: int) -> NlmStat4:
+            header = CallHeader(client, boot_instance, 1, AuthSys())
+            result = await rig.server.call(Procedure.NLM_LOCK, header, args)
+            return result.status  # type: ignore[attr-defined, no-any-return]
+
+        assert await take("A", 1) is NlmStat4.GRANTED
+        assert await take("B", 1) is NlmStat4.DENIED
+        assert await take("A", 2) is NlmStat4.GRANTED
+        await rig.server.call(Procedure.NULL, CallHeader("A", 3, 1, AuthSys()), _null())
+        assert await take("B", 1) is NlmStat4.GRANTED
+
+    asyncio.run(story())
+
+
+def _null() -> object:
+    from freepage_proto.nfs3 import NullArgs
+
+    return NullArgs()
+
+
+# --- memory ----------------------------------------------------------------------------------------------------------
+
+
+def test_memory_keeps_its_books() -> None:
+    async def story() -> None:
+        storage = MemoryStorage(lambda: EPOCH_NS, capacity_bytes=10 * 4096)
+        f = storage.create(storage.root(), b"f", 0o644, 0, 0)
+        storage.reserve(f, 0, 5 * 4096)
+        assert storage.statfs().free_bytes == 5 * 4096
+        await storage.write(f, 0, b"x" * 5 * 4096)
+        assert storage.statfs().free_bytes == 5 * 4096, "what was reserved is used, not charged again"
+        with pytest.raises(OSError, match="No space"):
+            storage.reserve(f, 5 * 4096, 5 * 4096 + 1)
+        await storage.truncate(f, 4097)
+        assert storage.statfs().free_bytes == 8 * 4096
+        assert bytes(await storage.read(f, 4000, 10_000)) == b"x" * 97
+        await storage.truncate(f, 3 * 4096)
+        assert bytes(await storage.read(f, 4096, 4096)) == b"x" + bytes(4095)
+        storage.unlink(storage.root(), b"f")
+        assert storage.statfs().free_bytes == 10 * 4096
+        with pytest.raises(OSError, match="tale"):
+            storage.getattr(f)
+
+    asyncio.run(story())
+
+
+# --- the local task --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_local_task_is_a_process(kind: str, tmp_path: Path) -> None:
+    async def story() -> None:
+        rig = Rig(kind, tmp_path)
+        task = rig.task
+
+        async def fails(number: int, attempt: object) -> None:
+            with pytest.raises(OSError) as failure:
+                await attempt  # type: ignore[misc]
+            assert failure.value.errno == number, failure.value
+
+        await task.mkdir("d")
+        await task.symlink("d", "link")
+        fd = await task.open("/link/f", os.O_RDWR | os.O_CREAT)
+        assert await task.write(fd, b"hello world") == 11
+        assert await task.lseek(fd, 6, os.SEEK_SET) == 6
+        assert await task.read(fd, 100) == b"world"
+        assert await task.read(fd, 100) == b""
+        assert await task.pread(fd, 5, 0) == b"hello"
+        await task.ftruncate(fd, 5)
+        assert (await task.fstat(fd)).st_size == 5
+        await task.fsync(fd)
+        other = await task.open("d/f", os.O_WRONLY | os.O_APPEND)
+        await task.write(other, b"!")
+        await fails(errno.EBADF, task.read(other, 1))
+        assert await task.pread(fd, 10, 0) == b"hello!"
+        assert await task.copy_file_range(fd, other, 5, 0, 0) == 5
+        assert await task.pread(fd, 20, 0) == b"hello!hello", "O_APPEND wins over the offset"
+        await task.flock(fd, 2)
+        await fails(errno.EAGAIN, task.flock(other, 2 | 4))
+        await task.close(fd)
+        await task.flock(other, 2 | 4)
+        await task.exit()
+        await fails(errno.EBADF, task.read(fd, 1))
+
+        assert await task.readlink("link") == b"d"
+        assert (await task.lstat("link")).st_mode >> 12 == 0o12
+        assert (await task.stat("link")).st_mode >> 12 == 0o4
+        assert sorted(await task.listdir("/")) == [b"d", b"link"]
+        await task.rename("d/f", "g")
+        await task.link("g", "d/h")
+        assert (await task.stat("d/../g")).st_nlink == 2
+        await task.chmod("g", 0o4755)
+        await task.utimens("g", 1_000_000_000, 2_000_000_000)
+        assert (await task.stat("g")).st_mtime_ns == 2_000_000_000
+        await task.truncate("g", 2)
+        assert (await task.stat("d/h")).st_size == 2
+        await task.access("g", os.R_OK)
+        assert (await task.statfs("g")).f_namemax == 255
+        await fails(errno.ENOENT, task.stat("nothing"))
+        await fails(errno.ENOTDIR, task.stat("g/x"))
+        await fails(errno.ENOTDIR, task.stat("g/"))
+        await fails(errno.EEXIST, task.open("g", os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+        await fails(errno.EISDIR, task.open("d", os.O_WRONLY))
+        await fails(errno.ENOTEMPTY, task.rmdir("d"))
+        await fails(errno.EISDIR, task.unlink("d"))
+        await fails(errno.EPERM, task.link("d", "e"))
+        await task.symlink("loop", "loop")
+        await fails(errno.ELOOP, task.stat("loop"))
+        await task.symlink("/../..", "up")
+        assert (await task.stat("up")).st_ino == (await task.stat("/")).st_ino, "the root is its own parent"
+        await task.unlink("d/h")
+        await task.rmdir("d")
+        rig.check()
+        await rig.server.stop()
+        rig.close()
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_local_task_allocates_and_punches(kind: str, tmp_path: Path) -> None:
+    async def story() -> None:
+        rig = Rig(kind, tmp_path)
+        fd = await rig.task.open("f", os.O_RDWR | os.O_CREAT)
+        await rig.task.fallocate(fd, 0, 0, 10_000)
+        assert (await rig.task.fstat(fd)).st_size == 10_000
+        await rig.task.fallocate(fd, 1, 0, 20_000)
+        assert (await rig.task.fstat(fd)).st_size == 10_000
+        await rig.task.pwrite(fd, b"x" * 10_000, 0)
+        await rig.task.fallocate(fd, 3, 100, 50)
+        assert await rig.task.pread(fd, 200, 0) == b"x" * 100 + bytes(50) + b"x" * 50
+        await rig.task.exit()
+        rig.close()
+
+    asyncio.run(story())
+
+
+def test_local_task_needs_an_export() -> None:
+    clock = ManualClock()
+    server = NfsServer([], clock=clock, wall_ns=clock.wall_ns)
+    with pytest.raises(ValueError, match="/export"):
+        LocalTask(server)

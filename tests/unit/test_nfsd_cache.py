@@ -131,8 +131,8 @@ def test_the_flusher_writes_by_itself(play: Play) -> None:
         written = asyncio.Event()
         write = rig.storage.write
 
-        async def write_and_tell(*args: Any) -> None:
-            await write(*args)
+        async def write_and_tell(key: bytes, offset: int, data: Data, times: tuple[int, int] | None = None) -> None:
+            await write(key, offset, data, times)
             written.set()
 
         rig.clock.sleep = sleep  # type: ignore[method-assign]

@@ -5,6 +5,7 @@ Whatever the user got wrong is one line on stderr that begins with ``freepage:``
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -439,6 +440,8 @@ def _version(
 
 def main(arguments: list[str] | None = None) -> None:
     """The console command. Never returns."""
+    # gRPC's core writes to stderr on its own account; what matters reaches us as an error. Read when grpc is imported.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     sys.exit(_run(arguments))
 
 

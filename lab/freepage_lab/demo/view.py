@@ -249,8 +249,7 @@ def print_summary(
     leaked = sum(result.leaked.get(REQUESTS, 0) for result in results)
     console.print(
         Text(
-            f"✓ with the hook nothing leaked; skipped, it leaked {leaked:,} requests, every one accounted for"
-            f" ({elapsed_s:.0f} s)",
+            f"✓ hook on: nothing leaked; skipped: {leaked:,} requests, all accounted for ({elapsed_s:.0f} s)",
             GOOD,
         )
     )

@@ -30,7 +30,7 @@ from freepage_runtime.clock import LoopClock
 from freepage_runtime.control import ControlService, TokenGuard
 from freepage_runtime.errors import SettingError, UserError
 from freepage_runtime.httpd import HttpServer, Page, text_page
-from freepage_runtime.process import die_with_parent, explain_bind_error, parent_gone, stop_on_signals
+from freepage_runtime.process import StopEvent, die_with_parent, explain_bind_error, parent_gone, stop_on_signals
 from freepage_runtime.ready import announce
 from freepage_runtime.registry import Daemon, Registration, register
 from freepage_runtime.settings import LOOPBACK, Address
@@ -112,7 +112,8 @@ def reachable(address: Address) -> str:
 class Frame:
     """One daemon's process: logs, control service, HTTP pages, registration. An async context manager.
 
-    Leaving it stops everything it started, in the opposite order, whatever has happened.
+    Leaving it stops everything it started, in the opposite order, whatever has happened. SIGTERM and SIGINT are
+    heard from the beginning: before `ready` they end whatever the daemon is doing, after it they end `until_stopped`.
     """
 
     def __init__(self, role: str, settings: DaemonSettings) -> None:
@@ -124,6 +125,10 @@ class Frame:
         self._registration: Registration | None = None
         self._control: Address | None = None
         self._metrics: Address | None = None
+        self._signals = stop_on_signals()
+        self._stop: StopEvent | None = None
+        self._starting: asyncio.Task[Any] | None = None
+        self._watch: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
         settings = self.settings
@@ -132,11 +137,21 @@ class Frame:
             die_with_parent(parent_pid=settings.parent_pid)
         if settings.tune_malloc:
             malloc.keep_large_blocks()
+        self._stop = self._signals.__enter__()
+        self._starting = asyncio.current_task()
+        self._watch = asyncio.ensure_future(self._give_up_starting(self._stop))
         return self
+
+    async def _give_up_starting(self, stop: StopEvent) -> None:
+        await stop.wait()
+        if self._starting is not None:
+            self._starting.cancel()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    ) -> bool:
+        assert self._watch is not None and self._stop is not None
+        self._watch.cancel()
         if self._registration is not None:
             self._registration.close()
         while self._closers:
@@ -144,6 +159,8 @@ class Frame:
                 await self._closers.pop()()
             except Exception:
                 log.exception("something could not be closed")
+        self._signals.__exit__(None, None, None)
+        return kind is asyncio.CancelledError and self._stop.is_set()  # we were asked to end, not broken off
 
     def on_close(self, closer: Callable[[], Coroutine[Any, Any, object]]) -> None:
         """Await ``closer()`` when the frame is left; the last one given is the first."""
@@ -215,6 +232,7 @@ class Frame:
             grpc=None if grpc_address is None else reachable(grpc_address),
         )
         self._registration = register(self.daemon)
+        self._starting = None
         announce(self.settings.ready_fd, self.daemon)
         if self.settings.say_ready:
             line = {"ready": True} | {
@@ -224,15 +242,15 @@ class Frame:
 
     async def until_stopped(self) -> None:
         """Return when a signal asks us to stop, or our parent is gone."""
-        with stop_on_signals() as stop:
-            waits = [asyncio.ensure_future(stop.wait())]
-            if self.settings.parent_pid is not None and not sys.platform.startswith("linux"):
-                waits.append(asyncio.ensure_future(_gone(self.settings.parent_pid)))
-            try:
-                await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                for wait in waits:
-                    wait.cancel()
+        assert self._stop is not None
+        waits = [asyncio.ensure_future(self._stop.wait())]
+        if self.settings.parent_pid is not None and not sys.platform.startswith("linux"):
+            waits.append(asyncio.ensure_future(_gone(self.settings.parent_pid)))
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
         log.info("stopping")
 
 

@@ -136,7 +136,7 @@ async def mount(machine: Machine, network: GrpcNetwork, setting: MountSetting) -
         number = error.errno if isinstance(error, OSError) else None
         reason = {
             errno.ENOENT: "the server has no such export",
-            errno.EACCES: "the server refused",
+            errno.EACCES: "access denied by the server (is the export there?)",
         }.get(number or 0, os.strerror(number) if number else str(error))
         raise UserError(f"cannot mount {setting.source} on {setting.mountpoint}: {reason}") from error
 

@@ -1,0 +1,93 @@
+"""What the user gets wrong is one clear line on stderr and a non-zero exit, with nothing left running."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from daemon_rig import DaemonProcess, client, server
+
+
+@pytest.fixture
+def export(tmp_path: Path) -> Path:
+    directory = tmp_path / "export"
+    directory.mkdir()
+    return directory
+
+
+def complaint(daemon: DaemonProcess) -> str:
+    """The one line with which a daemon ends that cannot begin."""
+    with daemon:
+        assert daemon.end() != 0
+        lines = [line for line in daemon.stderr.splitlines() if line.startswith("freepage: ")]
+        assert len(lines) == 1, daemon.stderr
+        assert "Traceback" not in daemon.stderr
+        return lines[0]
+
+
+def test_an_export_that_is_not_there(tmp_path: Path) -> None:
+    assert "cannot export" in (line := complaint(server(tmp_path / "nowhere")))
+    assert "No such file or directory" in line
+
+
+def test_an_export_that_is_a_file(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert "Not a directory" in complaint(server(tmp_path / "file"))
+
+
+def test_two_exports_of_one_name(export: Path) -> None:
+    assert "two exports are called /export" in complaint(server(export, "--export", str(export)))
+
+
+@pytest.mark.parametrize("option", ["--listen", "--control", "--metrics"])
+def test_a_port_that_is_taken(export: Path, option: str) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        arguments = ("--export", str(export), "--listen", "127.0.0.1:0", option, f"127.0.0.1:{port}")
+        assert f"127.0.0.1:{port}: the port is taken" in complaint(DaemonProcess("server", *arguments))
+
+
+def test_a_server_that_is_not_there(export: Path) -> None:
+    with server(export) as s:
+        s.wait_ready()
+        s.stop()
+    assert "is unreachable" in complaint(client(s))
+
+
+def test_an_export_that_the_server_does_not_have(export: Path) -> None:
+    with server(export) as s:
+        s.wait_ready()
+        mount = f"{s.ready['grpc']}:/other=/mnt"
+        assert "access denied by the server" in complaint(DaemonProcess("client", "--mount", mount, "--name", "c"))
+        assert s.stop() == 0
+
+
+def test_control_off_loopback_without_a_token(export: Path) -> None:
+    assert "only with a token file" in complaint(server(export, "--control", "0.0.0.0:0"))
+
+
+def test_a_hook_rule_that_is_none(export: Path) -> None:
+    assert "'walk'" in complaint(server(export, "--hook", "drop=walk"))
+
+
+@pytest.mark.parametrize("mount", ["nonsense", "host:/export", "127.0.0.1:1:/export=/mnt,rsize=many"])
+def test_a_mount_that_is_none(mount: str) -> None:
+    assert mount.split(",")[0].split("=")[0] in complaint(DaemonProcess("client", "--mount", mount, "--name", "c"))
+
+
+def test_a_client_that_is_stopped_while_it_still_begins(export: Path) -> None:
+    """A server that accepts connections and never says a word: mounting takes as long as it takes."""
+    with socket.socket() as mute:
+        mute.bind(("127.0.0.1", 0))
+        mute.listen()
+        mount = f"127.0.0.1:{mute.getsockname()[1]}:/export=/mnt"
+        with DaemonProcess("client", "--mount", mount, "--name", "c", "--log-level", "debug") as c:
+            mute.settimeout(30)
+            connection, _ = mute.accept()
+            with connection:
+                assert c.stop() == 0
+                assert "Traceback" not in c.stderr

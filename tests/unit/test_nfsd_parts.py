@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from freepage_proto.nfs3 import NfsStat3
+from freepage_proto.nfs3 import NfsStat3, RemoveArgs, StableHow, WriteArgs
 from freepage_proto.nlm4 import LockArgs, NlmLock, NlmStat4, UnlockArgs
-from freepage_proto.rpc import AuthSys, CallHeader, Procedure
+from freepage_proto.rpc import AuthSys, CallHeader, Procedure, RpcGarbageArgs
+from freepage_server.nfsd.drc import ReplyCache
 from freepage_server.nfsd.errors import NfsError, nfsstat3
 from freepage_server.nfsd.export import NOBODY, Export
 from freepage_server.nfsd.handles import HandleCodec, export_id
@@ -281,3 +282,60 @@ def test_local_task_needs_an_export() -> None:
     server = NfsServer([], clock=clock, wall_ns=clock.wall_ns)
     with pytest.raises(ValueError, match="/export"):
         LocalTask(server)
+
+
+# --- the duplicate request cache -------------------------------------------------------------------------------------
+
+
+def test_a_call_that_comes_twice_is_executed_once(tmp_path: Path) -> None:
+    async def story() -> None:
+        rig = Rig("memory", tmp_path)
+        await rig.create(b"f")
+        header = CallHeader("A", 1, 4711, AuthSys())
+        args = RemoveArgs(rig.root, b"f")
+        first = await rig.server.call(Procedure.REMOVE, header, args)
+        assert await rig.server.call(Procedure.REMOVE, header, args) is first
+        assert rig.server.replies.hits == 1
+        again = await rig.server.call(Procedure.REMOVE, CallHeader("B", 1, 4711, AuthSys()), args)
+        assert again.status is NfsStat3.NOENT  # type: ignore[attr-defined]
+        rig.clock.seconds += 121
+        late = await rig.server.call(Procedure.REMOVE, header, args)
+        assert late.status is NfsStat3.NOENT  # type: ignore[attr-defined]
+
+    asyncio.run(story())
+
+
+def test_a_duplicate_of_a_call_under_way_waits_for_its_reply(tmp_path: Path) -> None:
+    async def story() -> None:
+        rig = Rig("directory", tmp_path, offload=True)
+        f = await rig.create(b"f")
+        header = CallHeader("A", 1, 4711, AuthSys())
+        args = WriteArgs(f, 0, 4, StableHow.FILE_SYNC, b"data")
+        replies = await asyncio.gather(*(rig.server.call(Procedure.WRITE, header, args) for _ in range(5)))
+        assert all(reply is replies[0] for reply in replies)
+        assert rig.server.stats.storage_writes == 1
+        rig.close()
+
+    asyncio.run(story())
+
+
+def test_the_reply_cache_is_bounded_and_forgets_failures() -> None:
+    async def story() -> None:
+        cache = ReplyCache(lambda: 0.0, max_entries=10)
+
+        async def answer() -> object:
+            return "reply"
+
+        async def fail() -> object:
+            raise RpcGarbageArgs("no")
+
+        for xid in range(100):
+            await cache.once(Procedure.REMOVE, CallHeader("A", 1, xid, AuthSys()), answer)
+        assert len(cache) == 10
+        with pytest.raises(RpcGarbageArgs):
+            await cache.once(Procedure.REMOVE, CallHeader("A", 1, 1000, AuthSys()), fail)
+        assert await cache.once(Procedure.REMOVE, CallHeader("A", 1, 1000, AuthSys()), answer) == "reply"
+        await cache.once(Procedure.READ, CallHeader("A", 1, 1000, AuthSys()), answer)
+        assert (cache.hits, cache.misses, cache.nocache) == (0, 102, 1)
+
+    asyncio.run(story())

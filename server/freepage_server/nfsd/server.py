@@ -39,6 +39,7 @@ from freepage_proto.nfs3 import (
 from freepage_proto.nfsacl3 import GetaclArgs, GetaclRes
 from freepage_proto.nlm4 import LockArgs, NlmRes, NlmStat4, UnlockArgs
 from freepage_proto.rpc import AuthSys, CallHeader, Procedure, Program, RpcGarbageArgs, RpcProcedureUnavailable
+from freepage_server.nfsd.drc import ReplyCache
 from freepage_server.nfsd.errors import NfsError, nfsstat3
 from freepage_server.nfsd.export import Export
 from freepage_server.nfsd.fh import Fh
@@ -109,6 +110,7 @@ class NfsServer:
             strict=strict,
         )
         self.files = FileCache(self.cache, self.stats, self._reset_write_verifier)
+        self.replies = ReplyCache(clock.now)
         self._flusher = Flusher(self.files.bdi.wb, clock)
         self.vfs = Vfs(self.files)
         self.locks = LockManager()
@@ -152,6 +154,7 @@ class NfsServer:
         """
         await self.files.crash()
         self.locks = LockManager()
+        self.replies = ReplyCache(self.clock.now)
         self._boot_instances.clear()
         self._verf = boot_ns & _UINT64
 
@@ -184,7 +187,7 @@ class NfsServer:
         stats = self.stats.by_procedure[procedure]
         self.stats.in_flight += 1
         try:
-            result = await self._dispatch(procedure, header, args)
+            result = await self.replies.once(procedure, header, lambda: self._dispatch(procedure, header, args))
         finally:
             self.stats.in_flight -= 1
         stats.calls += 1

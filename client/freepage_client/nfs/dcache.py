@@ -142,6 +142,7 @@ def d_add(dentry: Dentry, inode: NfsInode | None) -> None:
         dentry.inode = inode
         inode.count += 1
         inode.dentries.append(dentry)
+        inode.last_name = None
 
 
 def d_splice_alias(inode: NfsInode | None, dentry: Dentry) -> Dentry:
@@ -198,8 +199,9 @@ def _unlink_inode(dentry: Dentry) -> None:
     if inode is None:
         return
     dentry.inode = None
-    if dentry in inode.dentries:
-        inode.dentries.remove(dentry)
+    inode.dentries.remove(dentry)
+    if not inode.dentries:
+        inode.last_name = dentry.mount.mountpoint + dentry.path()
     cred, dentry.sillyrename_cred = dentry.sillyrename_cred, None
     if cred is not None:
         dentry.mount.complete_sillyrename(dentry, inode, cred)

@@ -124,6 +124,8 @@ class NfsInode:
         self.access_cache: dict[object, AccessEntry] = {}
         self.acl_cached = False
         self.dentries: list[Dentry] = []
+        self.last_name: str | None = None
+        """Where it was last known when its last dentry went; None while it has one, and if it never had."""
         self.count = 0
         """i_count: dentries and others that keep this inode; see dcache."""
         self.locks: FileLocks | None = None
@@ -150,9 +152,11 @@ class NfsInode:
 
     @property
     def audit_name(self) -> str:
-        """A path for the audit: the first name this client knows it by, else its handle's number."""
+        """A path for the audit: a name this client knows it by, the last one it had, else its number."""
         for dentry in self.dentries:
             return self.server.mountpoint + dentry.path()
+        if self.last_name is not None:
+            return f"{self.last_name} (deleted)" if self.i_nlink == 0 else self.last_name
         return f"{self.server.source}[fileid {self.fileid}]"
 
     def __repr__(self) -> str:

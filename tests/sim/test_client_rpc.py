@@ -1,0 +1,167 @@
+"""Calls that get lost, servers that go away and come back, verifiers that change."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+from collections.abc import Coroutine
+from typing import Any
+
+import pytest
+
+from freepage_client.machine import Machine
+from freepage_lab.sim.network import Fault
+from freepage_lab.sim.world import SERVER, World, run_world
+from freepage_proto.rpc import Procedure
+
+
+def _only(procedure: Procedure, **what: object) -> Fault:
+    return Fault(frozenset({procedure}), **what)  # type: ignore[arg-type]
+
+
+def test_a_lost_request_is_sent_again_after_timeo_with_the_same_xid() -> None:
+    async def story(world: World) -> None:
+        machine = await world.client("A", "timeo=100,retrans=3")
+        task = machine.task()
+        seen: list[tuple[Procedure, int]] = []
+        server = world.servers[SERVER]
+        original = server.call
+
+        async def call(procedure, header, args, peer="local"):  # type: ignore[no-untyped-def]
+            seen.append((procedure, header.xid))
+            return await original(procedure, header, args, peer)
+
+        server.call = call  # type: ignore[method-assign]
+        world.network.faults.append(_only(Procedure.MKDIR, lose_reply=True, times=1))
+        start = world.clock.now()
+        await task.mkdir("/mnt/d")
+        assert world.clock.now() - start == pytest.approx(10, abs=0.1)
+        xids = [xid for procedure, xid in seen if procedure is Procedure.MKDIR]
+        assert len(xids) == 2 and len(set(xids)) == 1
+        stats = machine.mounts[0].stats
+        assert stats.ops[Procedure.MKDIR].transmissions == 2 and stats.ops[Procedure.MKDIR].ops == 1
+        await task.exit()
+
+    # The second MKDIR says EEXIST unless the server knows the xid again; what the client did is what is asked here.
+    try:
+        run_world(story)
+    except FileExistsError:
+        pytest.fail("a retransmitted MKDIR must be recognised by its xid")
+
+
+def test_a_hard_mount_waits_through_a_major_timeout_and_says_so_once() -> None:
+    async def story(world: World) -> None:
+        machine = await world.client("A", "timeo=10,retrans=2")
+        task = machine.task()
+        world.network.faults.append(_only(Procedure.GETATTR, lose_request=True, times=7))
+        await world.clock.sleep(40)
+        await task.stat("/mnt")
+        op = machine.mounts[0].stats.ops[Procedure.GETATTR]
+        assert op.timeouts == 2 and op.transmissions == 2 + 8  # two of the mount
+        complaints = [line for line in machine.messages if "not responding" in line]
+        assert complaints == ["nfs: server server not responding, still trying"]
+        assert machine.messages[-1] == "nfs: server server OK"
+        await task.exit()
+
+    run_world(story)
+
+
+@pytest.mark.parametrize(("option", "error"), [("soft", errno.EIO), ("softerr", errno.ETIMEDOUT)])
+def test_a_soft_mount_gives_up(option: str, error: int) -> None:
+    async def story(world: World) -> None:
+        machine = await world.client("A", f"{option},timeo=10,retrans=2,nosoftreval")
+        task = machine.task()
+        fault = _only(Procedure.GETATTR, lose_request=True)
+        world.network.faults.append(fault)
+        await world.clock.sleep(40)
+        start = world.clock.now()
+        with pytest.raises(OSError) as caught:
+            await task.stat("/mnt")
+        assert caught.value.errno == error
+        assert world.clock.now() - start == pytest.approx(1 + 2 + 3, abs=0.1)
+        world.network.faults.remove(fault)
+        await task.exit()
+
+    run_world(story)
+
+
+def test_a_broken_connection_is_made_again_and_the_call_repeated() -> None:
+    async def story(world: World) -> None:
+        machine = await world.client()
+        task = machine.task()
+        fd = await task.open("/mnt/f", os.O_RDWR | os.O_CREAT)
+        await task.write(fd, b"x" * 100_000)
+        world.network.cut(SERVER)
+        closing = _spawn(task.close(fd))
+        await world.clock.sleep(5)
+        world.network.heal(SERVER)
+        await closing
+        assert (await task.stat("/mnt/f")).st_size == 100_000
+        assert machine.mounts[0].stats.xprt.retransmissions >= 1
+        await task.exit()
+
+    run_world(story)
+
+
+def _spawn(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    return asyncio.get_running_loop().create_task(work)
+
+
+def test_a_changed_verifier_makes_the_data_be_sent_again() -> None:
+    async def story(world: World) -> None:
+        server = await world.server()
+        machine = await world.client("A", "wsize=65536")
+        task = machine.task()
+        data = os.urandom(4 * 65536)
+        fd = await task.open("/mnt/f", os.O_RDWR | os.O_CREAT)
+        await task.write(fd, data)
+        calls: list[Procedure] = []
+        machine.mounts[0].rpc.trace = lambda procedure, args: calls.append(procedure)
+        world.network.faults.append(_only(Procedure.COMMIT, delay_s=1.0, times=1))
+        syncing = _spawn(task.fsync(fd))
+        await world.clock.sleep(0.5)  # the WRITEs are answered, the COMMIT is on its way
+        await server.crash(boot_ns=2)
+        await syncing
+        writes, commits = calls.count(Procedure.WRITE), calls.count(Procedure.COMMIT)
+        assert (writes, commits) == (8, 2), calls
+        await task.close(fd)
+        await task.exit()
+        local = await world.local_task()
+        fd = await local.open("/f", os.O_RDONLY)
+        assert await local.pread(fd, len(data), 0) == data
+        await local.close(fd)
+
+    run_world(story, seed=4)
+
+
+def test_an_unreachable_server_fails_a_soft_mount_in_one_line() -> None:
+    async def story(world: World) -> None:
+        machine: Machine = world.machine("A")
+        with pytest.raises(OSError) as caught:
+            await machine.mount("nowhere:/export", "/mnt", "soft,retrans=0")
+        assert caught.value.errno == errno.EIO
+        assert machine.mounts == []
+
+    run_world(story)
+
+
+@pytest.mark.parametrize(
+    ("source", "mountpoint", "error"),
+    [
+        ("server", "/mnt", errno.EINVAL),
+        ("server:relative", "/mnt", errno.EINVAL),
+        ("server:/export", "mnt", errno.EINVAL),
+        ("server:/export", "/mnt/", errno.EINVAL),
+        ("server:/other", "/mnt", errno.EACCES),
+    ],
+)
+def test_what_cannot_be_mounted_says_why(source: str, mountpoint: str, error: int) -> None:
+    async def story(world: World) -> None:
+        await world.server()
+        machine = world.machine("A")
+        with pytest.raises(OSError) as caught:
+            await machine.mount(source, mountpoint)
+        assert caught.value.errno == error
+
+    run_world(story)

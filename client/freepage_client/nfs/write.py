@@ -78,10 +78,9 @@ def remove_request(request: WriteRequest) -> None:
 async def _lock_and_join(page: Page) -> WriteRequest | None:
     """The page's request, locked and off the commit list; None if it has none (nfs_lock_and_join_requests)."""
     while True:
-        request = page.private
+        request = cast("WriteRequest | None", page.private)
         if request is None:
             return None
-        assert isinstance(request, WriteRequest)
         await request.lock()
         if request.attached and page.private is request:
             _clear_commit(request)

@@ -82,7 +82,7 @@ async def _lock_and_join(page: Page) -> WriteRequest | None:
         if request is None:
             return None
         await request.lock()
-        if request.attached and page.private is request:
+        if request.attached:
             _clear_commit(request)
             return request
         request.unlock()

@@ -49,7 +49,7 @@ class _Entry:
 
 
 class ReplyCache:
-    """``now`` gives monotonic seconds. ``hits``, ``misses``, ``nocache`` are the ``rc`` line of /proc/net/rpc/nfsd."""
+    """``now`` gives monotonic seconds. ``hits`` and ``misses`` are those of the ``rc`` line of /proc/net/rpc/nfsd."""
 
     def __init__(self, now: Callable[[], float], max_entries: int = MAX_ENTRIES) -> None:
         self._now = now
@@ -57,7 +57,6 @@ class ReplyCache:
         self._entries: OrderedDict[tuple[str, int, int], _Entry] = OrderedDict()
         self.hits = 0
         self.misses = 0
-        self.nocache = 0
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -67,9 +66,7 @@ class ReplyCache:
 
         What ``execute`` raises is no reply: the call may come again.
         """
-        if procedure not in CACHED:
-            self.nocache += 1
-            return await execute()
+        assert procedure in CACHED
         name = (header.client_id, header.boot_instance, header.xid)
         entry = self._entries.get(name)
         if entry is not None and entry.procedure is procedure and self._now() < entry.expires_s:

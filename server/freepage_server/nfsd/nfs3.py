@@ -55,7 +55,7 @@ from freepage_proto.nfs3 import (
     WriteArgs,
     WriteRes,
 )
-from freepage_proto.rpc import AuthSys, Procedure
+from freepage_proto.rpc import AuthSys, CallHeader, Procedure
 from freepage_server.nfsd.errors import NfsError, nfsstat3
 from freepage_server.nfsd.fh import Fh
 from freepage_server.nfsd.handles import HandleCodec
@@ -71,7 +71,8 @@ Resolve = Callable[[FileHandle, AuthSys], "tuple[Fh, AuthSys]"]
 
 Raises BADHANDLE, and STALE for an export that is no more; whether the inode still lives shows at its first use.
 """
-Handler = Callable[[AuthSys, Any], Awaitable[object]]
+Handler = Callable[[CallHeader, Any], Awaitable[object]]
+"""Executes one procedure's arguments. Raises nothing that the protocol has a status for."""
 
 
 class Outcome:
@@ -153,28 +154,28 @@ class Nfs3:
     def _handle(self, fh: Fh) -> FileHandle:
         return self.handles.encode(fh.export.id, fh.key)
 
-    async def null(self, cred: AuthSys, args: object) -> NullRes:
+    async def null(self, header: CallHeader, args: object) -> NullRes:
         return NullRes()
 
     # --- attributes -----------------------------------------------------------------------------------------------
 
-    async def getattr(self, cred: AuthSys, args: GetattrArgs) -> GetattrRes:
+    async def getattr(self, header: CallHeader, args: GetattrArgs) -> GetattrRes:
         attributes = None
         with Outcome() as outcome:
-            fh, _ = self.resolve(args.object, cred)
+            fh, _ = self.resolve(args.object, header.cred)
             attributes = fh.attributes()
         return GetattrRes(outcome.status, attributes)
 
-    async def setattr(self, cred: AuthSys, args: SetattrArgs) -> SetattrRes:
+    async def setattr(self, header: CallHeader, args: SetattrArgs) -> SetattrRes:
         fh = None
         with Outcome() as outcome:
-            fh, cred = self.resolve(args.object, cred)
+            fh, cred = self.resolve(args.object, header.cred)
             await self.vfs.setattr(fh, args.new_attributes, cred, args.guard_ctime_ns)
         return SetattrRes(outcome.status, _wcc(fh))
 
-    async def access(self, cred: AuthSys, args: AccessArgs) -> AccessRes:
+    async def access(self, header: CallHeader, args: AccessArgs) -> AccessRes:
         with Outcome() as outcome:
-            fh, cred = self.resolve(args.object, cred)
+            fh, cred = self.resolve(args.object, header.cred)
             attributes = fh.attributes()
             access = granted(attributes, cred, args.access, read_only=fh.export.read_only)
             return AccessRes(outcome.status, attributes, access)
@@ -182,39 +183,39 @@ class Nfs3:
 
     # --- looking --------------------------------------------------------------------------------------------------
 
-    async def lookup(self, cred: AuthSys, args: LookupArgs) -> LookupRes:
+    async def lookup(self, header: CallHeader, args: LookupArgs) -> LookupRes:
         fh = None
         with Outcome() as outcome:
-            fh, cred = self.resolve(args.dir, cred)
+            fh, cred = self.resolve(args.dir, header.cred)
             child = self.vfs.lookup(fh, args.name, cred)
             attributes = child.attributes()
             return LookupRes(outcome.status, self._handle(child), attributes, fh.post())
         return LookupRes(outcome.status, dir_attributes=_post(fh))
 
-    async def readlink(self, cred: AuthSys, args: ReadlinkArgs) -> ReadlinkRes:
+    async def readlink(self, header: CallHeader, args: ReadlinkArgs) -> ReadlinkRes:
         fh = None
         path = b""
         with Outcome() as outcome:
-            fh, _ = self.resolve(args.symlink, cred)
+            fh, _ = self.resolve(args.symlink, header.cred)
             path = self.vfs.readlink(fh)
         return ReadlinkRes(outcome.status, _post(fh), path)
 
     # --- data -----------------------------------------------------------------------------------------------------
 
-    async def read(self, cred: AuthSys, args: ReadArgs) -> ReadRes:
+    async def read(self, header: CallHeader, args: ReadArgs) -> ReadRes:
         fh = None
         with Outcome() as outcome:
-            fh, cred = self.resolve(args.file, cred)
+            fh, cred = self.resolve(args.file, header.cred)
             count = min(args.count, self.max_payload)
             data, eof, attributes = await self.vfs.read(fh, args.offset, count, cred)
             return ReadRes(outcome.status, attributes, len(data), eof, data)
         return ReadRes(outcome.status, _post(fh))
 
-    async def write(self, cred: AuthSys, args: WriteArgs) -> WriteRes:
+    async def write(self, header: CallHeader, args: WriteArgs) -> WriteRes:
         fh = None
         count = min(args.count, self.max_payload)
         with Outcome() as outcome:
-            fh, cred = self.resolve(args.file, cred)
+            fh, cred = self.resolve(args.file, header.cred)
             if args.count > len(args.data):
                 raise NfsError(NfsStat3.INVAL)
             data: Data = args.data
@@ -226,10 +227,10 @@ class Nfs3:
             return WriteRes(outcome.status, fh.wcc(), count, args.stable, self.verf())
         return WriteRes(outcome.status, _wcc(fh))
 
-    async def commit(self, cred: AuthSys, args: CommitArgs) -> CommitRes:
+    async def commit(self, header: CallHeader, args: CommitArgs) -> CommitRes:
         fh = None
         with Outcome() as outcome:
-            fh, cred = self.resolve(args.file, cred)
+            fh, cred = self.resolve(args.file, header.cred)
             if self.wcc_on_write == "full":
                 fh.fill_pre_attrs()
             await self.vfs.commit(fh, args.offset, args.count, cred)
@@ -243,61 +244,61 @@ class Nfs3:
             return CreateRes(outcome.status, dir_wcc=_wcc(fh))
         return CreateRes(outcome.status, self._handle(child), child.post(), _wcc(fh))
 
-    async def create(self, cred: AuthSys, args: CreateArgs) -> CreateRes:
+    async def create(self, header: CallHeader, args: CreateArgs) -> CreateRes:
         fh = child = None
         with Outcome() as outcome:
-            fh, cred = self.resolve(args.dir, cred)
+            fh, cred = self.resolve(args.dir, header.cred)
             child = await self.vfs.create(fh, args.name, args.mode, args.attributes, args.verf, cred)
         return self._created(fh, child, outcome)
 
-    async def mkdir(self, cred: AuthSys, args: MkdirArgs) -> CreateRes:
+    async def mkdir(self, header: CallHeader, args: MkdirArgs) -> CreateRes:
         fh = child = None
         with Outcome() as outcome:
-            fh, cred = self.resolve(args.dir, cred)
+            fh, cred = self.resolve(args.dir, header.cred)
             child = await self.vfs.mkdir(fh, args.name, args.attributes, cred)
         return self._created(fh, child, outcome)
 
-    async def symlink(self, cred: AuthSys, args: SymlinkArgs) -> CreateRes:
+    async def symlink(self, header: CallHeader, args: SymlinkArgs) -> CreateRes:
         fh = child = None
         with Outcome() as outcome:
-            fh, cred = self.resolve(args.dir, cred)
+            fh, cred = self.resolve(args.dir, header.cred)
             child = await self.vfs.symlink(fh, args.name, args.path, args.attributes, cred)
         return self._created(fh, child, outcome)
 
-    async def mknod(self, cred: AuthSys, args: MknodArgs) -> CreateRes:
+    async def mknod(self, header: CallHeader, args: MknodArgs) -> CreateRes:
         fh = child = None
         with Outcome() as outcome:
-            fh, cred = self.resolve(args.dir, cred)
+            fh, cred = self.resolve(args.dir, header.cred)
             child = await self.vfs.mknod(fh, args.name, args.type, args.attributes, args.rdev, cred)
         return self._created(fh, child, outcome)
 
-    async def remove(self, cred: AuthSys, args: RemoveArgs) -> RemoveRes:
+    async def remove(self, header: CallHeader, args: RemoveArgs) -> RemoveRes:
         fh = None
         with Outcome() as outcome:
-            fh, cred = self.resolve(args.dir, cred)
+            fh, cred = self.resolve(args.dir, header.cred)
             await self.vfs.unlink(fh, args.name, cred)
         return RemoveRes(outcome.status, _wcc(fh))
 
-    async def rmdir(self, cred: AuthSys, args: RemoveArgs) -> RemoveRes:
+    async def rmdir(self, header: CallHeader, args: RemoveArgs) -> RemoveRes:
         fh = None
         with Outcome() as outcome:
-            fh, cred = self.resolve(args.dir, cred)
+            fh, cred = self.resolve(args.dir, header.cred)
             await self.vfs.rmdir(fh, args.name, cred)
         return RemoveRes(outcome.status, _wcc(fh))
 
-    async def rename(self, cred: AuthSys, args: RenameArgs) -> RenameRes:
+    async def rename(self, header: CallHeader, args: RenameArgs) -> RenameRes:
         fh = to = None
         with Outcome() as outcome:
-            fh, cred_there = self.resolve(args.from_dir, cred)
-            to, _ = self.resolve(args.to_dir, cred)
-            await self.vfs.rename(fh, args.from_name, to, args.to_name, cred_there)
+            fh, cred = self.resolve(args.from_dir, header.cred)
+            to, _ = self.resolve(args.to_dir, header.cred)
+            await self.vfs.rename(fh, args.from_name, to, args.to_name, cred)
         return RenameRes(outcome.status, _wcc(fh), _wcc(to))
 
-    async def link(self, cred: AuthSys, args: LinkArgs) -> LinkRes:
+    async def link(self, header: CallHeader, args: LinkArgs) -> LinkRes:
         fh = target = None
         with Outcome() as outcome:
-            target, _ = self.resolve(args.file, cred)
-            fh, cred = self.resolve(args.dir, cred)
+            target, _ = self.resolve(args.file, header.cred)
+            fh, cred = self.resolve(args.dir, header.cred)
             await self.vfs.link(fh, target, args.name, cred)
         return LinkRes(outcome.status, _post(target), _wcc(fh))
 
@@ -312,17 +313,17 @@ class Nfs3:
             return ReaddirRes(outcome.status, fh.post(), COOKIEVERF, entries, eof)
         return ReaddirRes(outcome.status, _post(fh))
 
-    async def readdir(self, cred: AuthSys, args: ReaddirArgs) -> ReaddirRes:
-        return self._readdir(cred, args.dir, args.cookie, args.count, plus=False)
+    async def readdir(self, header: CallHeader, args: ReaddirArgs) -> ReaddirRes:
+        return self._readdir(header.cred, args.dir, args.cookie, args.count, plus=False)
 
-    async def readdirplus(self, cred: AuthSys, args: ReaddirplusArgs) -> ReaddirRes:
-        return self._readdir(cred, args.dir, args.cookie, args.maxcount, plus=True)
+    async def readdirplus(self, header: CallHeader, args: ReaddirplusArgs) -> ReaddirRes:
+        return self._readdir(header.cred, args.dir, args.cookie, args.maxcount, plus=True)
 
     # --- file system ----------------------------------------------------------------------------------------------
 
-    async def fsstat(self, cred: AuthSys, args: FsstatArgs) -> FsstatRes:
+    async def fsstat(self, header: CallHeader, args: FsstatArgs) -> FsstatRes:
         with Outcome() as outcome:
-            fh, _ = self.resolve(args.root, cred)
+            fh, _ = self.resolve(args.root, header.cred)
             fh.attributes()
             s = fh.export.storage.statfs()
             return FsstatRes(
@@ -337,9 +338,9 @@ class Nfs3:
             )
         return FsstatRes(outcome.status)
 
-    async def fsinfo(self, cred: AuthSys, args: FsinfoArgs) -> FsinfoRes:
+    async def fsinfo(self, header: CallHeader, args: FsinfoArgs) -> FsinfoRes:
         with Outcome() as outcome:
-            fh, _ = self.resolve(args.root, cred)
+            fh, _ = self.resolve(args.root, header.cred)
             fh.attributes()
             size = self.max_payload
             return FsinfoRes(
@@ -361,9 +362,9 @@ class Nfs3:
             )
         return FsinfoRes(outcome.status)
 
-    async def pathconf(self, cred: AuthSys, args: PathconfArgs) -> PathconfRes:
+    async def pathconf(self, header: CallHeader, args: PathconfArgs) -> PathconfRes:
         with Outcome() as outcome:
-            fh, _ = self.resolve(args.object, cred)
+            fh, _ = self.resolve(args.object, header.cred)
             fh.attributes()
             storage = fh.export.storage
             return PathconfRes(outcome.status, None, storage.link_max, storage.name_max, no_trunc=False)

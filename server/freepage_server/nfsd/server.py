@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from freepage import PAGE_SHIFT, MemCgroup, PageCache, SlabObject
-from freepage_proto.mount3 import MntArgs, UmntArgs
+from freepage_proto.mount3 import DumpRes, ExportRes, MntArgs, MntRes, UmntArgs
 from freepage_proto.nfs3 import (
     AccessArgs,
     CommitArgs,
@@ -38,7 +39,8 @@ from freepage_proto.nfs3 import (
 )
 from freepage_proto.nfsacl3 import GetaclArgs, GetaclRes
 from freepage_proto.nlm4 import LockArgs, NlmRes, NlmStat4, UnlockArgs
-from freepage_proto.rpc import AuthSys, CallHeader, Procedure, Program, RpcGarbageArgs, RpcProcedureUnavailable
+from freepage_proto.rpc import AuthSys, CallHeader, Procedure, RpcGarbageArgs
+from freepage_server.nfsd.drc import CACHED as REPLY_CACHED
 from freepage_server.nfsd.drc import ReplyCache
 from freepage_server.nfsd.errors import NfsError, nfsstat3
 from freepage_server.nfsd.export import Export
@@ -48,9 +50,9 @@ from freepage_server.nfsd.flusher import Clock, Flusher
 from freepage_server.nfsd.handles import HandleCodec
 from freepage_server.nfsd.lockd import LockManager
 from freepage_server.nfsd.mountd import MountDaemon
-from freepage_server.nfsd.nfs3 import Nfs3, WccOnWrite
+from freepage_server.nfsd.nfs3 import Handler, Nfs3, WccOnWrite
 from freepage_server.nfsd.nfsacl import getacl
-from freepage_server.nfsd.stats import ServerStats
+from freepage_server.nfsd.stats import ProcedureStats, ServerStats
 from freepage_server.nfsd.vfs import Vfs
 
 __all__ = ["Clock", "Export", "NfsServer"]
@@ -62,6 +64,18 @@ _UINT64 = (1 << 64) - 1
 
 MAX_CLIENTS = 4096
 """How many clients' boot instances are remembered."""
+MAX_INSTANCES = 8
+"""How many of each."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Served:
+    """What a call of one procedure needs, found with one look."""
+
+    handler: Handler
+    arguments: type
+    cached: bool
+    stats: ProcedureStats
 
 
 def _create_future() -> asyncio.Future[None]:
@@ -124,8 +138,15 @@ class NfsServer:
             max_payload=max_payload,
             wcc_on_write=wcc_on_write,
         )
-        self._boot_instances: dict[str, int] = {}
+        self._boot_instances: dict[str, list[int]] = {}
         self._last_pid = 0
+        self._served = {
+            procedure: _Served(
+                handler, ARGUMENTS[procedure], procedure in REPLY_CACHED, self.stats.by_procedure[procedure]
+            )
+            for procedure, handler in self._handlers().items()
+        }
+        assert self._served.keys() == set(Procedure)
 
     # --- life -----------------------------------------------------------------------------------------------------
 
@@ -181,13 +202,19 @@ class NfsServer:
     async def call(self, procedure: Procedure, header: CallHeader, args: object, peer: str = "local") -> object:
         """Execute one call and return the procedure's result.
 
-        Raises RpcProcedureUnavailable and RpcGarbageArgs; every other failure is a status in the result.
+        Raises RpcGarbageArgs for arguments of another procedure; every other failure is a status in the result.
         """
         self._note_boot_instance(header)
-        stats = self.stats.by_procedure[procedure]
+        served = self._served[procedure]
+        if not isinstance(args, served.arguments):
+            raise RpcGarbageArgs(f"{procedure.display_name} cannot take {type(args).__name__}")
+        stats = served.stats
         self.stats.in_flight += 1
         try:
-            result = await self.replies.once(procedure, header, lambda: self._dispatch(procedure, header, args))
+            if served.cached:
+                result = await self.replies.once(procedure, header, lambda: served.handler(header, args))
+            else:
+                result = await served.handler(header, args)
         finally:
             self.stats.in_flight -= 1
         stats.calls += 1
@@ -200,62 +227,58 @@ class NfsServer:
             stats.bytes_written += result.count
         return result
 
-    async def _dispatch(self, procedure: Procedure, header: CallHeader, args: Any) -> object:
-        if not isinstance(args, ARGUMENTS[procedure]):
-            raise RpcGarbageArgs(f"{procedure.display_name} cannot take {type(args).__name__}")
-        program = procedure.program
-        if program is Program.NFS:
-            return await self._nfs3.handlers[procedure](header.cred, args)
-        if program is Program.MOUNT:
-            return self._mount(procedure, header, args)
-        if program is Program.NFSACL:
-            return self._nfsacl(procedure, header, args)
-        return self._nlm(procedure, header, args)
-
-    def _mount(self, procedure: Procedure, header: CallHeader, args: Any) -> object:
-        match procedure:
-            case Procedure.MOUNT_NULL:
-                return NullRes()
-            case Procedure.MOUNT_MNT:
-                return self.mountd.mnt(header, args)
-            case Procedure.MOUNT_DUMP:
-                return self.mountd.dump()
-            case Procedure.MOUNT_UMNT:
-                return self.mountd.umnt(header, args)
-            case Procedure.MOUNT_EXPORT:
-                return self.mountd.export()
-        raise RpcProcedureUnavailable(procedure.display_name)
-
-    def _nfsacl(self, procedure: Procedure, header: CallHeader, args: Any) -> object:
-        if procedure is Procedure.NFSACL_NULL:
+    def _handlers(self) -> dict[Procedure, Handler]:
+        async def null(header: CallHeader, args: object) -> NullRes:
             return NullRes()
-        if procedure is Procedure.NFSACL_GETACL:
-            try:
-                fh, _ = self._resolve(args.object, header.cred)
-                return getacl(fh.attributes(), args.mask)
-            except (OSError, NfsError) as failure:
-                return GetaclRes(nfsstat3(failure))
-        raise RpcProcedureUnavailable(procedure.display_name)
 
-    def _nlm(self, procedure: Procedure, header: CallHeader, args: Any) -> object:
-        if procedure is Procedure.NLM_NULL:
-            return NullRes()
+        async def mnt(header: CallHeader, args: MntArgs) -> MntRes:
+            return self.mountd.mnt(header, args)
+
+        async def dump(header: CallHeader, args: NullArgs) -> DumpRes:
+            return self.mountd.dump()
+
+        async def umnt(header: CallHeader, args: UmntArgs) -> NullRes:
+            return self.mountd.umnt(header, args)
+
+        async def export(header: CallHeader, args: NullArgs) -> ExportRes:
+            return self.mountd.export()
+
+        return {
+            **self._nfs3.handlers,
+            Procedure.MOUNT_NULL: null,
+            Procedure.MOUNT_MNT: mnt,
+            Procedure.MOUNT_DUMP: dump,
+            Procedure.MOUNT_UMNT: umnt,
+            Procedure.MOUNT_EXPORT: export,
+            Procedure.NFSACL_NULL: null,
+            Procedure.NFSACL_GETACL: self._getacl,
+            Procedure.NLM_NULL: null,
+            Procedure.NLM_TEST: self._nlm(lambda client, args: self.locks.test(client, args)),
+            Procedure.NLM_LOCK: self._nlm(lambda client, args: self.locks.lock(client, args)),
+            Procedure.NLM_CANCEL: self._nlm(lambda client, args: self.locks.cancel(client, args)),
+            Procedure.NLM_UNLOCK: self._nlm(lambda client, args: self.locks.unlock(client, args)),
+        }
+
+    async def _getacl(self, header: CallHeader, args: GetaclArgs) -> GetaclRes:
         try:
-            fh, _ = self._resolve(args.lock.file, header.cred)
-            fh.require_file()
+            fh, _ = self._resolve(args.object, header.cred)
+            return getacl(fh.attributes(), args.mask)
         except (OSError, NfsError) as failure:
-            stale = nfsstat3(failure) in (NfsStat3.STALE, NfsStat3.BADHANDLE)
-            return NlmRes(NlmStat4.STALE_FH if stale else NlmStat4.FAILED)
-        match procedure:
-            case Procedure.NLM_TEST:
-                return self.locks.test(header.client_id, args)
-            case Procedure.NLM_LOCK:
-                return self.locks.lock(header.client_id, args)
-            case Procedure.NLM_CANCEL:
-                return self.locks.cancel(header.client_id, args)
-            case Procedure.NLM_UNLOCK:
-                return self.locks.unlock(header.client_id, args)
-        raise RpcProcedureUnavailable(procedure.display_name)
+            return GetaclRes(nfsstat3(failure))
+
+    def _nlm(self, work: Callable[[str, Any], NlmRes]) -> Handler:
+        """A handler that does ``work(client, args)`` if the lock's handle is that of a regular file."""
+
+        async def handler(header: CallHeader, args: LockArgs | UnlockArgs) -> NlmRes:
+            try:
+                fh, _ = self._resolve(args.lock.file, header.cred)
+                fh.require_file()
+            except (OSError, NfsError) as failure:
+                stale = nfsstat3(failure) in (NfsStat3.STALE, NfsStat3.BADHANDLE)
+                return NlmRes(NlmStat4.STALE_FH if stale else NlmStat4.FAILED)
+            return work(header.client_id, args)
+
+        return handler
 
     # --- inside ---------------------------------------------------------------------------------------------------
 
@@ -267,15 +290,19 @@ class NfsServer:
         return Fh(self.files, export, key), export.squashed(cred)
 
     def _note_boot_instance(self, header: CallHeader) -> None:
-        """A client that has restarted holds no locks any more (what statd's NOTIFY tells a real server)."""
-        known = self._boot_instances.get(header.client_id)
-        if known == header.boot_instance:
-            return
-        if known is not None:
+        """A client that has restarted holds no locks any more (what statd's NOTIFY tells a real server).
+
+        A call of an earlier life that arrives late is no restart.
+        """
+        seen = self._boot_instances.get(header.client_id)
+        if seen is None:
+            if len(self._boot_instances) >= MAX_CLIENTS:
+                del self._boot_instances[next(iter(self._boot_instances))]
+            self._boot_instances[header.client_id] = [header.boot_instance]
+        elif header.boot_instance not in seen:
             self.locks.free_client(header.client_id)
-        elif len(self._boot_instances) >= MAX_CLIENTS:
-            del self._boot_instances[next(iter(self._boot_instances))]
-        self._boot_instances[header.client_id] = header.boot_instance
+            seen.append(header.boot_instance)
+            del seen[:-MAX_INSTANCES]
 
 
 ARGUMENTS: dict[Procedure, type] = {

@@ -526,8 +526,46 @@ def encode_read_res(r: nfs3.ReadRes) -> bytes:
     return b"".join((m.SerializeToString(), *bulk.bytes_field(_READ_DATA, r.data)))
 
 
+@lru_cache(maxsize=4096)
+def _decode_fattr(raw: bytes) -> Fattr3 | None:
+    """Replies to the READs of one file carry the same attributes: they are decoded once."""
+    return fattr(nfs_pb.GetattrResponse(attributes=common_pb.Fattr3.FromString(raw)))
+
+
 def decode_read_res(response: bytes) -> nfs3.ReadRes:
     """A ReadRes whose data are a view of `response`."""
+    return _decode_read_ok(response) or _decode_read_res(response)
+
+
+def _decode_read_ok(response: bytes) -> nfs3.ReadRes | None:
+    """A ReadResponse with status OK as `encode_read_res` writes it; None for every other.
+
+    By hand because it is the one reply on the way of every page: 2 us instead of 6.
+    """
+    try:
+        if response[0] != 0x12 or response[1] >= 0x80:
+            return None
+        position = 2 + response[1]
+        attributes = _decode_fattr(response[2:position])
+        if response[position] != 0x18:
+            return None
+        count, position = bulk.read_varint(response, position + 1)
+        eof = response[position] == 0x20
+        if eof:
+            if response[position + 1] != 1:
+                return None
+            position += 2
+        if response[position] != 0x2A:
+            return None
+        length, position = bulk.read_varint(response, position + 1)
+    except (IndexError, bulk.Malformed, DecodeError):
+        return None
+    if count != length or position + length != len(response):
+        return None
+    return nfs3.ReadRes(NfsStat3.OK, attributes, count, eof, memoryview(response)[position:])
+
+
+def _decode_read_res(response: bytes) -> nfs3.ReadRes:
     data: nfs3.Data
     try:
         split = bulk.split_last_bytes(response, _READ_DATA)

@@ -7,10 +7,12 @@ takes it down again when the frame says so.
 from __future__ import annotations
 
 import asyncio
+import gc
 import html
 import importlib.metadata
 import json
 import logging
+import os
 import secrets
 import sys
 from collections.abc import Callable, Coroutine, Iterable, Sequence
@@ -132,6 +134,8 @@ class Frame:
 
     async def __aenter__(self) -> Self:
         settings = self.settings
+        # gRPC's own lines about closed connections say nothing that our logs don't; it reads this at its first use.
+        os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
         logs.configure(level=settings.log_level, format=settings.log_format, daemon=settings.name)
         if settings.parent_pid is not None:
             die_with_parent(parent_pid=settings.parent_pid)
@@ -233,6 +237,9 @@ class Frame:
         )
         self._registration = register(self.daemon)
         self._starting = None
+        # What exists now stays for good: the collector need not look through it again and again in the middle of calls.
+        gc.collect()
+        gc.freeze()
         announce(self.settings.ready_fd, self.daemon)
         if self.settings.say_ready:
             line = {"ready": True} | {

@@ -30,6 +30,8 @@ from freepage_proto.rpc import (
     RpcError,
     RpcGarbageArgs,
     RpcProcedureUnavailable,
+    RpcSystemError,
+    RpcTimedOut,
 )
 
 JUKEBOX_RETRY_S = 5.0
@@ -147,6 +149,8 @@ class RpcTask:
         """One transmission. The first reply answers the call; later ones to the same xid are counted and dropped."""
         try:
             result = await self._client.transport.call(self._procedure, self._header, self._args)
+        except RpcTimedOut:
+            return  # the transport has given this transmission up: silence, and the retransmission timer runs anyway
         except RpcError as error:
             if not answered.done():
                 answered.set_exception(error)
@@ -172,7 +176,7 @@ class RpcTask:
         client, op = self._client, self._op
         try:
             result = await self._wait_and_retransmit()
-        except (RpcGarbageArgs, RpcAuthError, RpcProcedureUnavailable) as error:
+        except (RpcGarbageArgs, RpcAuthError, RpcProcedureUnavailable, RpcSystemError) as error:
             op.errors += 1
             raise os_error(_ERRNO_OF[type(error)]) from error
         finally:
@@ -249,4 +253,5 @@ _ERRNO_OF: dict[type[RpcError], int] = {
     RpcGarbageArgs: errno.EIO,
     RpcAuthError: errno.EACCES,
     RpcProcedureUnavailable: errno.EOPNOTSUPP,
+    RpcSystemError: errno.EIO,
 }

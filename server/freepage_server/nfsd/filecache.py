@@ -449,13 +449,15 @@ class FileCache:
             async with inode.lock:
                 if inode.foreign:
                     await self._drop_stale(inode)
-                inode.i_size = size
+                before, inode.i_size = inode.i_size, size
                 inode.io += 1
                 try:
                     await truncate_pagecache(inode.mapping, size)
                     await export.storage.truncate(key, size)
                     inode.unsynced = True
-                    inode.i_size = size
+                except OSError:
+                    inode.i_size = before
+                    raise
                 finally:
                     inode.io -= 1
                     if not inode.io:

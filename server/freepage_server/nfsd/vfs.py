@@ -29,6 +29,8 @@ from freepage_server.nfsd.storage import Key
 
 OFFSET_MAX = (1 << 63) - 1
 PATH_MAX = 4096
+MAX_MAJOR, MAX_MINOR = (1 << 12) - 1, (1 << 20) - 1
+"""What fits Linux's dev_t."""
 S_ISUID, S_ISGID, S_IXGRP = 0o4000, 0o2000, 0o010
 NSEC_PER_SEC = 1_000_000_000
 
@@ -255,8 +257,11 @@ class Vfs:
             raise NfsError(NfsStat3.BADTYPE)
         self._begin_new(fh, name, cred)
         fh.fill_pre_attrs()
-        if type in (FType3.CHR, FType3.BLK) and cred.uid != 0:
-            raise error(errno.EPERM)
+        if type in (FType3.CHR, FType3.BLK):
+            if rdev[0] > MAX_MAJOR or rdev[1] > MAX_MINOR:
+                raise error(errno.EINVAL)
+            if cred.uid != 0:
+                raise error(errno.EPERM)
         mode = (sattr.mode or 0) & 0o7777
         key = fh.export.storage.mknod(fh.key, name, type, mode, rdev, cred.uid, cred.gid)
         return await self._end_new(fh, key, replace(sattr, size=None), cred)

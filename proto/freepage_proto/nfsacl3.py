@@ -1,4 +1,4 @@
-"""The plain types of the NFSACL side protocol, version 3 (Solaris; Linux fs/nfs/nfs3acl.c): only what the client asks."""
+"""The plain types of the NFSACL side protocol, version 3 (Solaris; Linux fs/nfs/nfs3acl.c): what the client asks."""
 
 from __future__ import annotations
 

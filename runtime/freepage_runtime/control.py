@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, NoReturn, Protocol, TypeAlias
 
 import grpc
@@ -18,7 +18,7 @@ import grpc.aio
 from freepage import PAGE_SIZE, AuditReport, HookPolicy, PageCache, RemovalPath, SlabObject
 from freepage_proto.v1 import control_pb2 as pb
 from freepage_proto.v1 import control_pb2_grpc
-from freepage_runtime import slabinfo, token
+from freepage_runtime import procfs, token
 from freepage_runtime.logs import fields
 from freepage_runtime.registry import Daemon
 
@@ -47,7 +47,7 @@ class ControlService(control_pb2_grpc.ControlServicer):
 
     ``daemon`` gives this daemon's registration once it has one. ``file_systems`` lists exports or mounts, ``rpcs``
     counts calls by procedure, ``replace_pages(path, first, count)`` replaces a file's cached pages and returns how
-    many; it raises OSError when there is no such file.
+    many; it raises OSError when there is no such file. ``proc_files`` are files of /proc beside those of memory.
     """
 
     def __init__(
@@ -59,6 +59,7 @@ class ControlService(control_pb2_grpc.ControlServicer):
         file_systems: Callable[[], Iterable[str]],
         rpcs: Callable[[], dict[str, int]],
         replace_pages: Callable[[str, int, int], Awaitable[int]],
+        proc_files: Mapping[str, procfs.ProcFile] | None = None,
     ) -> None:
         self._machine = machine
         self._version = version
@@ -66,6 +67,7 @@ class ControlService(control_pb2_grpc.ControlServicer):
         self._file_systems = file_systems
         self._rpcs = rpcs
         self._replace_pages = replace_pages
+        self._proc_files = procfs.files(machine.cache, proc_files)
         self._started_s = time.monotonic()
 
     async def GetInfo(self, request: pb.GetInfoRequest, context: Context) -> pb.GetInfoResponse:
@@ -167,7 +169,15 @@ class ControlService(control_pb2_grpc.ControlServicer):
                         object_size=cache.objsize,
                     )
                 )
-        return pb.GetSlabResponse(lines=lines, slabinfo=slabinfo.render(ledger))
+        return pb.GetSlabResponse(lines=lines, slabinfo=procfs.slabinfo(ledger))
+
+    async def GetProcFile(self, request: pb.GetProcFileRequest, context: Context) -> pb.GetProcFileResponse:
+        file = self._proc_files.get(request.path)
+        if file is None:
+            known = ", ".join(sorted(self._proc_files))
+            await context.abort(grpc.StatusCode.NOT_FOUND, f"{request.path} is not here (there is {known})")
+            raise AssertionError("abort raises")
+        return pb.GetProcFileResponse(text=file())
 
     async def GetVmstat(self, request: pb.GetVmstatRequest, context: Context) -> pb.GetVmstatResponse:
         return pb.GetVmstatResponse(counters=self._machine.cache.vmstat())

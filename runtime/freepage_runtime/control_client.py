@@ -229,6 +229,11 @@ class ControlClient:
         )  # fmt: skip
         return Slab(lines, r.slabinfo)
 
+    async def proc_file(self, path: str) -> str:
+        """A file of /proc as that machine would show it, such as /proc/slabinfo or (a client) /proc/self/mountstats."""
+        r: pb.GetProcFileResponse = await self.ask(self._control.GetProcFile, pb.GetProcFileRequest(path=path))
+        return r.text
+
     async def vmstat(self) -> dict[str, int]:
         """The page cache's counters, by the names of /proc/vmstat."""
         r: pb.GetVmstatResponse = await self.ask(self._control.GetVmstat, pb.GetVmstatRequest())

@@ -136,6 +136,12 @@ def test_the_hook_can_be_skipped_and_the_leak_is_seen(export: Path) -> None:
             slab = {(line.slab, line.use): line for line in (await machine.slab()).lines}
             assert slab["nfs_page", "fill"].orphaned == dropped
             assert (await machine.vmstat())["drop_pagecache"] == 1
+            assert "drop_pagecache 1\n" in await machine.proc_file("/proc/vmstat")
+            assert (await machine.proc_file("/proc/slabinfo")).startswith("slabinfo - version: 2.1\n")
+            assert re.search(r"^MemTotal: +4096 kB$", await machine.proc_file("/proc/meminfo"), re.MULTILINE)
+            assert "\tper-op statistics\n" in await machine.proc_file("/proc/self/mountstats")
+            with pytest.raises(ControlError, match="/proc/kcore is not here"):
+                await machine.proc_file("/proc/kcore")
             await machine.set_hook_policy("all=run")
             assert await machine.resize_memory(64 * PAGE) == 0
             assert (await machine.info()).memory_bytes == 64 * PAGE

@@ -16,6 +16,7 @@ from freepage_client.io.syscalls import SERVICE as SYS_SERVICE
 from freepage_client.io.syscalls import SysService
 from freepage_client.io.transport import GrpcNetwork
 from freepage_client.machine import Machine
+from freepage_client.nfs.mountstats import render_mountstats
 from freepage_client.nfs.options import BadMountOption, parse_mount_options
 from freepage_proto.nfs3 import NullArgs
 from freepage_proto.rpc import AuthSys, CallHeader, Procedure, RpcError
@@ -110,6 +111,7 @@ async def _be_client(settings: ClientSettings, frame: Frame) -> None:
             file_systems=lambda: [f"{mount.source} {mount.mountpoint}" for mount in machine.mounts],
             rpcs=lambda: {p.display_name: of.calls for p, of in network.stats.by_procedure.items()},
             replace_pages=lambda path, first, count: replace_pages(machine, path, first, count),
+            proc_files={"/proc/self/mountstats": lambda: render_mountstats(machine.mounts, machine.clock.now())},
         ),
         handlers=(sys_service.handler(),),
         services=(SYS_SERVICE,),

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x66reepage_proto/v1/control.proto\x12\x0b\x66reepage.v1\"\x10\n\x0eGetInfoRequest\"\xe7\x01\n\x0fGetInfoResponse\x12\x1f\n\x04role\x18\x01 \x01(\x0e\x32\x11.freepage.v1.Role\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0b\n\x03pid\x18\x03 \x01(\r\x12\x0f\n\x07version\x18\x04 \x01(\t\x12\x14\n\x0cgrpc_address\x18\x05 \x01(\t\x12\x17\n\x0fmetrics_address\x18\x06 \x01(\t\x12\x14\n\x0c\x66ile_systems\x18\x07 \x03(\t\x12\x19\n\x0cmemory_bytes\x18\x08 \x01(\x04H\x00\x88\x01\x01\x12\x16\n\x0euptime_seconds\x18\t \x01(\x01\x42\x0f\n\r_memory_bytes\"!\n\x11\x44ropCachesRequest\x12\x0c\n\x04what\x18\x01 \x01(\r\"#\n\x12\x44ropCachesResponse\x12\r\n\x05pages\x18\x01 \x01(\x04\"\x10\n\x0eSyncAllRequest\"\x11\n\x0fSyncAllResponse\"A\n\x13ResizeMemoryRequest\x12\x19\n\x0cmemory_bytes\x18\x01 \x01(\x04H\x00\x88\x01\x01\x42\x0f\n\r_memory_bytes\"/\n\x14ResizeMemoryResponse\x12\x17\n\x0freclaimed_pages\x18\x01 \x01(\x04\"z\n\x08HookRule\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\'\n\x06\x61\x63tion\x18\x02 \x01(\x0e\x32\x17.freepage.v1.HookAction\x12\x15\n\x0bprobability\x18\x03 \x01(\x01H\x00\x12\x13\n\tevery_nth\x18\x04 \x01(\rH\x00\x42\x0b\n\tskip_when\"<\n\x14SetHookPolicyRequest\x12$\n\x05rules\x18\x01 \x03(\x0b\x32\x15.freepage.v1.HookRule\"=\n\x15SetHookPolicyResponse\x12$\n\x05rules\x18\x01 \x03(\x0b\x32\x15.freepage.v1.HookRule\"\x16\n\x14GetHookPolicyRequest\"=\n\x15GetHookPolicyResponse\x12$\n\x05rules\x18\x01 \x03(\x0b\x32\x15.freepage.v1.HookRule\"<\n\x0fSetFaultRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x63ount\x18\x02 \x01(\r\x12\x0c\n\x04path\x18\x03 \x01(\t\"\x12\n\x10SetFaultResponse\"\x12\n\x10GetFaultsRequest\"4\n\x05\x46\x61ult\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x61rmed\x18\x02 \x01(\r\x12\x0e\n\x06struck\x18\x03 \x01(\x04\"7\n\x11GetFaultsResponse\x12\"\n\x06\x66\x61ults\x18\x01 \x03(\x0b\x32\x12.freepage.v1.Fault\"A\n\x13ReplacePagesRequest\x12\x0c\n\x04path\x18\x01 \x01(\x0c\x12\r\n\x05\x66irst\x18\x02 \x01(\x04\x12\r\n\x05\x63ount\x18\x03 \x01(\x04\"(\n\x14ReplacePagesResponse\x12\x10\n\x08replaced\x18\x01 \x01(\x04\"\x10\n\x0eGetSlabRequest\"\x9e\x01\n\x08SlabLine\x12\x0c\n\x04slab\x18\x01 \x01(\t\x12\x0b\n\x03use\x18\x02 \x01(\t\x12\x0e\n\x06\x63\x61\x63hed\x18\x03 \x01(\x04\x12\x0e\n\x06in_use\x18\x04 \x01(\x04\x12\x10\n\x08orphaned\x18\x05 \x01(\x04\x12\x0e\n\x06pinned\x18\x06 \x01(\x04\x12\x11\n\tallocated\x18\x07 \x01(\x04\x12\r\n\x05\x66reed\x18\x08 \x01(\x04\x12\x13\n\x0bobject_size\x18\t \x01(\r\"I\n\x0fGetSlabResponse\x12$\n\x05lines\x18\x01 \x03(\x0b\x32\x15.freepage.v1.SlabLine\x12\x10\n\x08slabinfo\x18\x02 \x01(\t\"\x12\n\x10GetVmstatRequest\"\x84\x01\n\x11GetVmstatResponse\x12>\n\x08\x63ounters\x18\x01 \x03(\x0b\x32,.freepage.v1.GetVmstatResponse.CountersEntry\x1a/\n\rCountersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"\x0e\n\x0c\x41uditRequest\"M\n\rAuditResponse\x12\x0e\n\x06\x61grees\x18\x01 \x01(\x08\x12\x10\n\x08orphaned\x18\x02 \x01(\x04\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\x0c\n\x04json\x18\x04 \x01(\t\" \n\x0fGetStatsRequest\x12\r\n\x05\x61udit\x18\x01 \x01(\x08\"\x9f\x08\n\x10GetStatsResponse\x12;\n\x07removed\x18\x01 \x03(\x0b\x32*.freepage.v1.GetStatsResponse.RemovedEntry\x12@\n\nhook_calls\x18\x02 \x03(\x0b\x32,.freepage.v1.GetStatsResponse.HookCallsEntry\x12;\n\x07skipped\x18\x03 \x03(\x0b\x32*.freepage.v1.GetStatsResponse.SkippedEntry\x12\x46\n\rskipped_owned\x18\x04 \x03(\x0b\x32/.freepage.v1.GetStatsResponse.SkippedOwnedEntry\x12=\n\x08orphaned\x18\x05 \x03(\x0b\x32+.freepage.v1.GetStatsResponse.OrphanedEntry\x12\x39\n\x06pinned\x18\x06 \x03(\x0b\x32).freepage.v1.GetStatsResponse.PinnedEntry\x12\x41\n\nviolations\x18\x07 \x03(\x0b\x32-.freepage.v1.GetStatsResponse.ViolationsEntry\x12\x19\n\x0c\x61udit_agrees\x18\x08 \x01(\x08H\x00\x88\x01\x01\x12\x35\n\x04rpcs\x18\t \x03(\x0b\x32\'.freepage.v1.GetStatsResponse.RpcsEntry\x12\x14\n\x0c\x63\x61\x63hed_pages\x18\n \x01(\x04\x12\x13\n\x0b\x64irty_pages\x18\x0b \x01(\x04\x12\x17\n\x0fwriteback_pages\x18\x0c \x01(\x04\x12\x0c\n\x04hits\x18\r \x01(\x04\x12\x0e\n\x06misses\x18\x0e \x01(\x04\x1a.\n\x0cRemovedEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\x1a\x30\n\x0eHookCallsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\x1a.\n\x0cSkippedEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\x1a\x33\n\x11SkippedOwnedEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\x1a/\n\rOrphanedEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\x1a-\n\x0bPinnedEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\x1a\x31\n\x0fViolationsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\x1a+\n\tRpcsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\x42\x0f\n\r_audit_agrees*>\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bROLE_SERVER\x10\x01\x12\x0f\n\x0bROLE_CLIENT\x10\x02*T\n\nHookAction\x12\x1b\n\x17HOOK_ACTION_UNSPECIFIED\x10\x00\x12\x13\n\x0fHOOK_ACTION_RUN\x10\x01\x12\x14\n\x10HOOK_ACTION_SKIP\x10\x02\x32\xee\x07\n\x07\x43ontrol\x12\x44\n\x07GetInfo\x12\x1b.freepage.v1.GetInfoRequest\x1a\x1c.freepage.v1.GetInfoResponse\x12M\n\nDropCaches\x12\x1e.freepage.v1.DropCachesRequest\x1a\x1f.freepage.v1.DropCachesResponse\x12\x44\n\x07SyncAll\x12\x1b.freepage.v1.SyncAllRequest\x1a\x1c.freepage.v1.SyncAllResponse\x12S\n\x0cResizeMemory\x12 .freepage.v1.ResizeMemoryRequest\x1a!.freepage.v1.ResizeMemoryResponse\x12V\n\rSetHookPolicy\x12!.freepage.v1.SetHookPolicyRequest\x1a\".freepage.v1.SetHookPolicyResponse\x12V\n\rGetHookPolicy\x12!.freepage.v1.GetHookPolicyRequest\x1a\".freepage.v1.GetHookPolicyResponse\x12G\n\x08SetFault\x12\x1c.freepage.v1.SetFaultRequest\x1a\x1d.freepage.v1.SetFaultResponse\x12J\n\tGetFaults\x12\x1d.freepage.v1.GetFaultsRequest\x1a\x1e.freepage.v1.GetFaultsResponse\x12S\n\x0cReplacePages\x12 .freepage.v1.ReplacePagesRequest\x1a!.freepage.v1.ReplacePagesResponse\x12\x44\n\x07GetSlab\x12\x1b.freepage.v1.GetSlabRequest\x1a\x1c.freepage.v1.GetSlabResponse\x12J\n\tGetVmstat\x12\x1d.freepage.v1.GetVmstatRequest\x1a\x1e.freepage.v1.GetVmstatResponse\x12>\n\x05\x41udit\x12\x19.freepage.v1.AuditRequest\x1a\x1a.freepage.v1.AuditResponse\x12G\n\x08GetStats\x12\x1c.freepage.v1.GetStatsRequest\x1a\x1d.freepage.v1.GetStatsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x66reepage_proto/v1/control.proto\x12\x0b\x66reepage.v1\"\x10\n\x0eGetInfoRequest\"\xe7\x01\n\x0fGetInfoResponse\x12\x1f\n\x04role\x18\x01 \x01(\x0e\x32\x11.freepage.v1.Role\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0b\n\x03pid\x18\x03 \x01(\r\x12\x0f\n\x07version\x18\x04 \x01(\t\x12\x14\n\x0cgrpc_address\x18\x05 \x01(\t\x12\x17\n\x0fmetrics_address\x18\x06 \x01(\t\x12\x14\n\x0c\x66ile_systems\x18\x07 \x03(\t\x12\x19\n\x0cmemory_bytes\x18\x08 \x01(\x04H\x00\x88\x01\x01\x12\x16\n\x0euptime_seconds\x18\t \x01(\x01\x42\x0f\n\r_memory_bytes\"!\n\x11\x44ropCachesRequest\x12\x0c\n\x04what\x18\x01 \x01(\r\"#\n\x12\x44ropCachesResponse\x12\r\n\x05pages\x18\x01 \x01(\x04\"\x10\n\x0eSyncAllRequest\"\x11\n\x0fSyncAllResponse\"A\n\x13ResizeMemoryRequest\x12\x19\n\x0cmemory_bytes\x18\x01 \x01(\x04H\x00\x88\x01\x01\x42\x0f\n\r_memory_bytes\"/\n\x14ResizeMemoryResponse\x12\x17\n\x0freclaimed_pages\x18\x01 \x01(\x04\"z\n\x08HookRule\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\'\n\x06\x61\x63tion\x18\x02 \x01(\x0e\x32\x17.freepage.v1.HookAction\x12\x15\n\x0bprobability\x18\x03 \x01(\x01H\x00\x12\x13\n\tevery_nth\x18\x04 \x01(\rH\x00\x42\x0b\n\tskip_when\"<\n\x14SetHookPolicyRequest\x12$\n\x05rules\x18\x01 \x03(\x0b\x32\x15.freepage.v1.HookRule\"=\n\x15SetHookPolicyResponse\x12$\n\x05rules\x18\x01 \x03(\x0b\x32\x15.freepage.v1.HookRule\"\x16\n\x14GetHookPolicyRequest\"=\n\x15GetHookPolicyResponse\x12$\n\x05rules\x18\x01 \x03(\x0b\x32\x15.freepage.v1.HookRule\"<\n\x0fSetFaultRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x63ount\x18\x02 \x01(\r\x12\x0c\n\x04path\x18\x03 \x01(\t\"\x12\n\x10SetFaultResponse\"\x12\n\x10GetFaultsRequest\"4\n\x05\x46\x61ult\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x61rmed\x18\x02 \x01(\r\x12\x0e\n\x06struck\x18\x03 \x01(\x04\"7\n\x11GetFaultsResponse\x12\"\n\x06\x66\x61ults\x18\x01 \x03(\x0b\x32\x12.freepage.v1.Fault\"A\n\x13ReplacePagesRequest\x12\x0c\n\x04path\x18\x01 \x01(\x0c\x12\r\n\x05\x66irst\x18\x02 \x01(\x04\x12\r\n\x05\x63ount\x18\x03 \x01(\x04\"(\n\x14ReplacePagesResponse\x12\x10\n\x08replaced\x18\x01 \x01(\x04\"\x10\n\x0eGetSlabRequest\"\x9e\x01\n\x08SlabLine\x12\x0c\n\x04slab\x18\x01 \x01(\t\x12\x0b\n\x03use\x18\x02 \x01(\t\x12\x0e\n\x06\x63\x61\x63hed\x18\x03 \x01(\x04\x12\x0e\n\x06in_use\x18\x04 \x01(\x04\x12\x10\n\x08orphaned\x18\x05 \x01(\x04\x12\x0e\n\x06pinned\x18\x06 \x01(\x04\x12\x11\n\tallocated\x18\x07 \x01(\x04\x12\r\n\x05\x66reed\x18\x08 \x01(\x04\x12\x13\n\x0bobject_size\x18\t \x01(\r\"I\n\x0fGetSlabResponse\x12$\n\x05lines\x18\x01 \x03(\x0b\x32\x15.freepage.v1.SlabLine\x12\x10\n\x08slabinfo\x18\x02 \x01(\t\"\"\n\x12GetProcFileRequest\x12\x0c\n\x04path\x18\x01 \x01(\t\"#\n\x13GetProcFileResponse\x12\x0c\n\x04text\x18\x01 \x01(\t\"\x12\n\x10GetVmstatRequest\"\x84\x01\n\x11GetVmstatResponse\x12>\n\x08\x63ounters\x18\x01 \x03(\x0b\x32,.freepage.v1.GetVmstatResponse.CountersEntry\x1a/\n\rCountersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"\x0e\n\x0c\x41uditRequest\"M\n\rAuditResponse\x12\x0e\n\x06\x61grees\x18\x01 \x01(\x08\x12\x10\n\x08orphaned\x18\x02 \x01(\x04\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\x0c\n\x04json\x18\x04 \x01(\t\" \n\x0fGetStatsRequest\x12\r\n\x05\x61udit\x18\x01 \x01(\x08\"\x9f\x08\n\x10GetStatsResponse\x12;\n\x07removed\x18\x01 \x03(\x0b\x32*.freepage.v1.GetStatsResponse.RemovedEntry\x12@\n\nhook_calls\x18\x02 \x03(\x0b\x32,.freepage.v1.GetStatsResponse.HookCallsEntry\x12;\n\x07skipped\x18\x03 \x03(\x0b\x32*.freepage.v1.GetStatsResponse.SkippedEntry\x12\x46\n\rskipped_owned\x18\x04 \x03(\x0b\x32/.freepage.v1.GetStatsResponse.SkippedOwnedEntry\x12=\n\x08orphaned\x18\x05 \x03(\x0b\x32+.freepage.v1.GetStatsResponse.OrphanedEntry\x12\x39\n\x06pinned\x18\x06 \x03(\x0b\x32).freepage.v1.GetStatsResponse.PinnedEntry\x12\x41\n\nviolations\x18\x07 \x03(\x0b\x32-.freepage.v1.GetStatsResponse.ViolationsEntry\x12\x19\n\x0c\x61udit_agrees\x18\x08 \x01(\x08H\x00\x88\x01\x01\x12\x35\n\x04rpcs\x18\t \x03(\x0b\x32\'.freepage.v1.GetStatsResponse.RpcsEntry\x12\x14\n\x0c\x63\x61\x63hed_pages\x18\n \x01(\x04\x12\x13\n\x0b\x64irty_pages\x18\x0b \x01(\x04\x12\x17\n\x0fwriteback_pages\x18\x0c \x01(\x04\x12\x0c\n\x04hits\x18\r \x01(\x04\x12\x0e\n\x06misses\x18\x0e \x01(\x04\x1a.\n\x0cRemovedEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\x1a\x30\n\x0eHookCallsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\x1a.\n\x0cSkippedEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\x1a\x33\n\x11SkippedOwnedEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\x1a/\n\rOrphanedEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\x1a-\n\x0bPinnedEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\x1a\x31\n\x0fViolationsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\x1a+\n\tRpcsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\x42\x0f\n\r_audit_agrees*>\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bROLE_SERVER\x10\x01\x12\x0f\n\x0bROLE_CLIENT\x10\x02*T\n\nHookAction\x12\x1b\n\x17HOOK_ACTION_UNSPECIFIED\x10\x00\x12\x13\n\x0fHOOK_ACTION_RUN\x10\x01\x12\x14\n\x10HOOK_ACTION_SKIP\x10\x02\x32\xc0\x08\n\x07\x43ontrol\x12\x44\n\x07GetInfo\x12\x1b.freepage.v1.GetInfoRequest\x1a\x1c.freepage.v1.GetInfoResponse\x12M\n\nDropCaches\x12\x1e.freepage.v1.DropCachesRequest\x1a\x1f.freepage.v1.DropCachesResponse\x12\x44\n\x07SyncAll\x12\x1b.freepage.v1.SyncAllRequest\x1a\x1c.freepage.v1.SyncAllResponse\x12S\n\x0cResizeMemory\x12 .freepage.v1.ResizeMemoryRequest\x1a!.freepage.v1.ResizeMemoryResponse\x12V\n\rSetHookPolicy\x12!.freepage.v1.SetHookPolicyRequest\x1a\".freepage.v1.SetHookPolicyResponse\x12V\n\rGetHookPolicy\x12!.freepage.v1.GetHookPolicyRequest\x1a\".freepage.v1.GetHookPolicyResponse\x12G\n\x08SetFault\x12\x1c.freepage.v1.SetFaultRequest\x1a\x1d.freepage.v1.SetFaultResponse\x12J\n\tGetFaults\x12\x1d.freepage.v1.GetFaultsRequest\x1a\x1e.freepage.v1.GetFaultsResponse\x12S\n\x0cReplacePages\x12 .freepage.v1.ReplacePagesRequest\x1a!.freepage.v1.ReplacePagesResponse\x12\x44\n\x07GetSlab\x12\x1b.freepage.v1.GetSlabRequest\x1a\x1c.freepage.v1.GetSlabResponse\x12P\n\x0bGetProcFile\x12\x1f.freepage.v1.GetProcFileRequest\x1a .freepage.v1.GetProcFileResponse\x12J\n\tGetVmstat\x12\x1d.freepage.v1.GetVmstatRequest\x1a\x1e.freepage.v1.GetVmstatResponse\x12>\n\x05\x41udit\x12\x19.freepage.v1.AuditRequest\x1a\x1a.freepage.v1.AuditResponse\x12G\n\x08GetStats\x12\x1c.freepage.v1.GetStatsRequest\x1a\x1d.freepage.v1.GetStatsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -49,10 +49,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETSTATSRESPONSE_VIOLATIONSENTRY']._serialized_options = b'8\001'
   _globals['_GETSTATSRESPONSE_RPCSENTRY']._loaded_options = None
   _globals['_GETSTATSRESPONSE_RPCSENTRY']._serialized_options = b'8\001'
-  _globals['_ROLE']._serialized_start=2779
-  _globals['_ROLE']._serialized_end=2841
-  _globals['_HOOKACTION']._serialized_start=2843
-  _globals['_HOOKACTION']._serialized_end=2927
+  _globals['_ROLE']._serialized_start=2852
+  _globals['_ROLE']._serialized_end=2914
+  _globals['_HOOKACTION']._serialized_start=2916
+  _globals['_HOOKACTION']._serialized_end=3000
   _globals['_GETINFOREQUEST']._serialized_start=48
   _globals['_GETINFOREQUEST']._serialized_end=64
   _globals['_GETINFORESPONSE']._serialized_start=67
@@ -99,36 +99,40 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SLABLINE']._serialized_end=1360
   _globals['_GETSLABRESPONSE']._serialized_start=1362
   _globals['_GETSLABRESPONSE']._serialized_end=1435
-  _globals['_GETVMSTATREQUEST']._serialized_start=1437
-  _globals['_GETVMSTATREQUEST']._serialized_end=1455
-  _globals['_GETVMSTATRESPONSE']._serialized_start=1458
-  _globals['_GETVMSTATRESPONSE']._serialized_end=1590
-  _globals['_GETVMSTATRESPONSE_COUNTERSENTRY']._serialized_start=1543
-  _globals['_GETVMSTATRESPONSE_COUNTERSENTRY']._serialized_end=1590
-  _globals['_AUDITREQUEST']._serialized_start=1592
-  _globals['_AUDITREQUEST']._serialized_end=1606
-  _globals['_AUDITRESPONSE']._serialized_start=1608
-  _globals['_AUDITRESPONSE']._serialized_end=1685
-  _globals['_GETSTATSREQUEST']._serialized_start=1687
-  _globals['_GETSTATSREQUEST']._serialized_end=1719
-  _globals['_GETSTATSRESPONSE']._serialized_start=1722
-  _globals['_GETSTATSRESPONSE']._serialized_end=2777
-  _globals['_GETSTATSRESPONSE_REMOVEDENTRY']._serialized_start=2371
-  _globals['_GETSTATSRESPONSE_REMOVEDENTRY']._serialized_end=2417
-  _globals['_GETSTATSRESPONSE_HOOKCALLSENTRY']._serialized_start=2419
-  _globals['_GETSTATSRESPONSE_HOOKCALLSENTRY']._serialized_end=2467
-  _globals['_GETSTATSRESPONSE_SKIPPEDENTRY']._serialized_start=2469
-  _globals['_GETSTATSRESPONSE_SKIPPEDENTRY']._serialized_end=2515
-  _globals['_GETSTATSRESPONSE_SKIPPEDOWNEDENTRY']._serialized_start=2517
-  _globals['_GETSTATSRESPONSE_SKIPPEDOWNEDENTRY']._serialized_end=2568
-  _globals['_GETSTATSRESPONSE_ORPHANEDENTRY']._serialized_start=2570
-  _globals['_GETSTATSRESPONSE_ORPHANEDENTRY']._serialized_end=2617
-  _globals['_GETSTATSRESPONSE_PINNEDENTRY']._serialized_start=2619
-  _globals['_GETSTATSRESPONSE_PINNEDENTRY']._serialized_end=2664
-  _globals['_GETSTATSRESPONSE_VIOLATIONSENTRY']._serialized_start=2666
-  _globals['_GETSTATSRESPONSE_VIOLATIONSENTRY']._serialized_end=2715
-  _globals['_GETSTATSRESPONSE_RPCSENTRY']._serialized_start=2717
-  _globals['_GETSTATSRESPONSE_RPCSENTRY']._serialized_end=2760
-  _globals['_CONTROL']._serialized_start=2930
-  _globals['_CONTROL']._serialized_end=3936
+  _globals['_GETPROCFILEREQUEST']._serialized_start=1437
+  _globals['_GETPROCFILEREQUEST']._serialized_end=1471
+  _globals['_GETPROCFILERESPONSE']._serialized_start=1473
+  _globals['_GETPROCFILERESPONSE']._serialized_end=1508
+  _globals['_GETVMSTATREQUEST']._serialized_start=1510
+  _globals['_GETVMSTATREQUEST']._serialized_end=1528
+  _globals['_GETVMSTATRESPONSE']._serialized_start=1531
+  _globals['_GETVMSTATRESPONSE']._serialized_end=1663
+  _globals['_GETVMSTATRESPONSE_COUNTERSENTRY']._serialized_start=1616
+  _globals['_GETVMSTATRESPONSE_COUNTERSENTRY']._serialized_end=1663
+  _globals['_AUDITREQUEST']._serialized_start=1665
+  _globals['_AUDITREQUEST']._serialized_end=1679
+  _globals['_AUDITRESPONSE']._serialized_start=1681
+  _globals['_AUDITRESPONSE']._serialized_end=1758
+  _globals['_GETSTATSREQUEST']._serialized_start=1760
+  _globals['_GETSTATSREQUEST']._serialized_end=1792
+  _globals['_GETSTATSRESPONSE']._serialized_start=1795
+  _globals['_GETSTATSRESPONSE']._serialized_end=2850
+  _globals['_GETSTATSRESPONSE_REMOVEDENTRY']._serialized_start=2444
+  _globals['_GETSTATSRESPONSE_REMOVEDENTRY']._serialized_end=2490
+  _globals['_GETSTATSRESPONSE_HOOKCALLSENTRY']._serialized_start=2492
+  _globals['_GETSTATSRESPONSE_HOOKCALLSENTRY']._serialized_end=2540
+  _globals['_GETSTATSRESPONSE_SKIPPEDENTRY']._serialized_start=2542
+  _globals['_GETSTATSRESPONSE_SKIPPEDENTRY']._serialized_end=2588
+  _globals['_GETSTATSRESPONSE_SKIPPEDOWNEDENTRY']._serialized_start=2590
+  _globals['_GETSTATSRESPONSE_SKIPPEDOWNEDENTRY']._serialized_end=2641
+  _globals['_GETSTATSRESPONSE_ORPHANEDENTRY']._serialized_start=2643
+  _globals['_GETSTATSRESPONSE_ORPHANEDENTRY']._serialized_end=2690
+  _globals['_GETSTATSRESPONSE_PINNEDENTRY']._serialized_start=2692
+  _globals['_GETSTATSRESPONSE_PINNEDENTRY']._serialized_end=2737
+  _globals['_GETSTATSRESPONSE_VIOLATIONSENTRY']._serialized_start=2739
+  _globals['_GETSTATSRESPONSE_VIOLATIONSENTRY']._serialized_end=2788
+  _globals['_GETSTATSRESPONSE_RPCSENTRY']._serialized_start=2790
+  _globals['_GETSTATSRESPONSE_RPCSENTRY']._serialized_end=2833
+  _globals['_CONTROL']._serialized_start=3003
+  _globals['_CONTROL']._serialized_end=4091
 # @@protoc_insertion_point(module_scope)

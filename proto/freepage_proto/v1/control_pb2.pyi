@@ -201,6 +201,18 @@ class GetSlabResponse(_message.Message):
     slabinfo: str
     def __init__(self, lines: _Optional[_Iterable[_Union[SlabLine, _Mapping]]] = ..., slabinfo: _Optional[str] = ...) -> None: ...
 
+class GetProcFileRequest(_message.Message):
+    __slots__ = ("path",)
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    path: str
+    def __init__(self, path: _Optional[str] = ...) -> None: ...
+
+class GetProcFileResponse(_message.Message):
+    __slots__ = ("text",)
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    text: str
+    def __init__(self, text: _Optional[str] = ...) -> None: ...
+
 class GetVmstatRequest(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...

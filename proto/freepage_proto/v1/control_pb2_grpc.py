@@ -85,6 +85,11 @@ class ControlStub(object):
                 request_serializer=freepage__proto_dot_v1_dot_control__pb2.GetSlabRequest.SerializeToString,
                 response_deserializer=freepage__proto_dot_v1_dot_control__pb2.GetSlabResponse.FromString,
                 _registered_method=True)
+        self.GetProcFile = channel.unary_unary(
+                '/freepage.v1.Control/GetProcFile',
+                request_serializer=freepage__proto_dot_v1_dot_control__pb2.GetProcFileRequest.SerializeToString,
+                response_deserializer=freepage__proto_dot_v1_dot_control__pb2.GetProcFileResponse.FromString,
+                _registered_method=True)
         self.GetVmstat = channel.unary_unary(
                 '/freepage.v1.Control/GetVmstat',
                 request_serializer=freepage__proto_dot_v1_dot_control__pb2.GetVmstatRequest.SerializeToString,
@@ -176,6 +181,14 @@ class ControlServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetProcFile(self, request, context):
+        """A file of /proc as this machine would show it: /proc/slabinfo, /proc/vmstat, /proc/meminfo; on a client also
+        /proc/self/mountstats.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetVmstat(self, request, context):
         """The counters of /proc/vmstat that the page cache keeps.
         """
@@ -249,6 +262,11 @@ def add_ControlServicer_to_server(servicer, server):
                     servicer.GetSlab,
                     request_deserializer=freepage__proto_dot_v1_dot_control__pb2.GetSlabRequest.FromString,
                     response_serializer=freepage__proto_dot_v1_dot_control__pb2.GetSlabResponse.SerializeToString,
+            ),
+            'GetProcFile': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetProcFile,
+                    request_deserializer=freepage__proto_dot_v1_dot_control__pb2.GetProcFileRequest.FromString,
+                    response_serializer=freepage__proto_dot_v1_dot_control__pb2.GetProcFileResponse.SerializeToString,
             ),
             'GetVmstat': grpc.unary_unary_rpc_method_handler(
                     servicer.GetVmstat,
@@ -537,6 +555,33 @@ class Control(object):
             '/freepage.v1.Control/GetSlab',
             freepage__proto_dot_v1_dot_control__pb2.GetSlabRequest.SerializeToString,
             freepage__proto_dot_v1_dot_control__pb2.GetSlabResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetProcFile(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/freepage.v1.Control/GetProcFile',
+            freepage__proto_dot_v1_dot_control__pb2.GetProcFileRequest.SerializeToString,
+            freepage__proto_dot_v1_dot_control__pb2.GetProcFileResponse.FromString,
             options,
             channel_credentials,
             insecure,

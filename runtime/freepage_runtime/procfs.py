@@ -1,0 +1,76 @@
+"""The kernel's files about a machine's memory, in the kernel's formats, so that the kernel's tools read them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from freepage import PAGE_SIZE, Ledger, PageCache
+
+ProcFile = Callable[[], str]
+
+SLABINFO_HEADER = (
+    "slabinfo - version: 2.1\n"
+    "# name            <active_objs> <num_objs> <objsize> <objperslab> <pagesperslab>"
+    " : tunables <limit> <batchcount> <sharedfactor>"
+    " : slabdata <active_slabs> <num_slabs> <sharedavail>\n"
+)
+"""mm/slab_common.c:print_slabinfo_header"""
+
+
+def slabinfo(ledger: Ledger) -> str:
+    """/proc/slabinfo 2.1 (mm/slab_common.c:cache_show).
+
+    A slab is one page, and objects fill slabs without gaps: there are no slabs in here.
+    """
+    lines = [SLABINFO_HEADER]
+    for cache in ledger.caches.values():
+        per_slab = max(PAGE_SIZE // cache.objsize, 1) if cache.objsize else 1
+        slabs = -(-cache.active // per_slab)
+        lines.append(
+            f"{cache.name:<17} {cache.active:6d} {slabs * per_slab:6d} {cache.objsize:6d} {per_slab:4d} {1:4d}"
+            f" : tunables {0:4d} {0:4d} {0:4d} : slabdata {slabs:6d} {slabs:6d} {0:6d}\n"
+        )
+    return "".join(lines)
+
+
+def vmstat(cache: PageCache) -> str:
+    """/proc/vmstat: a name and a number a line (mm/vmstat.c:vmstat_show)."""
+    return "".join(f"{name} {value}\n" for name, value in cache.vmstat().items())
+
+
+def meminfo(cache: PageCache) -> str:
+    """/proc/meminfo (fs/proc/meminfo.c), of what this machine has: a page cache and slabs within a limit.
+
+    Without a limit the total is what is in use. The slabs are all unreclaimable: nobody shrinks them but the hook.
+    """
+    ledger = cache.ledger
+    lruvec = cache.memcg.lruvec
+    slab_bytes = sum(slab.active * slab.objsize for slab in ledger.caches.values())
+    cached = cache.nr_file_pages * PAGE_SIZE
+    limit_pages = cache.memcg.limit_pages
+    used = cached + slab_bytes
+    total = used if limit_pages is None else limit_pages * PAGE_SIZE
+    numbers = {
+        "MemTotal": total,
+        "MemFree": max(total - used, 0),
+        "Cached": cached,
+        "Active(file)": len(lruvec.active) * PAGE_SIZE,
+        "Inactive(file)": len(lruvec.inactive) * PAGE_SIZE,
+        "Dirty": cache.dirty.nr_dirty * PAGE_SIZE,
+        "Writeback": cache.dirty.nr_writeback * PAGE_SIZE,
+        "Slab": slab_bytes,
+        "SReclaimable": 0,
+        "SUnreclaim": slab_bytes,
+        "NFS_Unstable": 0,  # since 5.8 those pages count as Writeback
+    }
+    return "".join(f"{name + ':':<16}{value // 1024:8d} kB\n" for name, value in numbers.items())
+
+
+def files(cache: PageCache, more: Mapping[str, ProcFile] | None = None) -> dict[str, ProcFile]:
+    """Path -> what a read of it gives, for one machine; ``more`` are files of its own."""
+    return {
+        "/proc/meminfo": lambda: meminfo(cache),
+        "/proc/slabinfo": lambda: slabinfo(cache.ledger),
+        "/proc/vmstat": lambda: vmstat(cache),
+        **(more or {}),
+    }

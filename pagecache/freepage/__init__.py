@@ -21,6 +21,7 @@ from .fadvise import (
     fadvise_dontneed,
     generic_fadvise,
 )
+from .faults import GALLERY, FaultInjected, Faults
 from .file import File, FileRaState
 from .filemap import (
     ZERO_PAGE,
@@ -77,6 +78,7 @@ from .writeback import (
 )
 
 __all__ = [
+    "GALLERY",
     "PAGE_SHIFT",
     "PAGE_SIZE",
     "POSIX_FADV_DONTNEED",
@@ -94,6 +96,8 @@ __all__ = [
     "BdiWriteback",
     "DirtyDomain",
     "ErrSeq",
+    "FaultInjected",
+    "Faults",
     "File",
     "FileRaState",
     "Future",

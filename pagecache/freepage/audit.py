@@ -107,6 +107,7 @@ def _mark(roots: Iterable[SlabObject], state: ObjectState, marks: dict[SlabObjec
 
 def audit(ledger: Ledger, roots_in_use: Iterable[SlabObject], mappings: Iterable[AddressSpace]) -> AuditReport:
     """See Ledger.audit. O(live objects + resident pages)."""
+    mappings = list(mappings)
     marks: dict[SlabObject, ObjectState] = {}
     _mark(roots_in_use, IN_USE, marks)
     owned = (page.owned for mapping in mappings for page in mapping.pages.values() if page.owned is not None)
@@ -138,9 +139,37 @@ def audit(ledger: Ledger, roots_in_use: Iterable[SlabObject], mappings: Iterable
         differences.append(
             f"{slab}: {len(objs)} objects {claimed} in the ledger but {marked} by marks: {objs[0].describe()}"
         )
+    differences.extend(_count_references(ledger, mappings))
     for obj in marks:
         differences.append(f"{obj.describe()} is referred to but no slab cache lists it: freed while in use")
     return AuditReport(differences, _group(ledger, lost), swept)
+
+
+def _count_references(ledger: Ledger, mappings: Iterable[AddressSpace]) -> list[str]:
+    """Each cached and orphaned reference has a page, a lost page or a holder behind it; in use: at least so many."""
+    expected: dict[SlabObject, list[int]] = {
+        obj: [0, 0, 0] for cache in ledger.caches.values() for obj in cache.objects
+    }
+    for mapping in mappings:
+        for page in mapping.pages.values():
+            if page.owned in expected:
+                expected[page.owned][CACHED] += 1
+    for record in ledger.orphan_records.values():
+        expected[record.obj][ORPHANED] += record.references
+    for obj in list(expected):
+        state = obj.state
+        for other in obj.held:
+            if other in expected:
+                expected[other][state] += 1
+    differences = []
+    for obj, counts in expected.items():
+        in_use, cached, orphaned = obj.references
+        if (cached, orphaned) != (counts[CACHED], counts[ORPHANED]) or in_use < counts[IN_USE]:
+            differences.append(
+                f"{obj.describe()}: {in_use} in use, {cached} cached, {orphaned} orphaned references; "
+                f"found {counts[IN_USE]}, {counts[CACHED]}, {counts[ORPHANED]}"
+            )
+    return differences
 
 
 def _group(ledger: Ledger, lost: list[SlabObject]) -> list[OrphanGroup]:

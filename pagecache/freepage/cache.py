@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from .address_space import AddressSpace
 from .errors import RuleViolation
+from .faults import Faults
 from .page import HOOK_PENDING, Page
 from .policy import HookPolicy, RemovalPath
 from .sanitizer import RULES
@@ -45,6 +46,7 @@ class PageCache:
         self.dirty = dirty if dirty is not None else DirtyDomain(now=now, dirtyable_pages=self._dirtyable_pages)
         self.default_bdi = BackingDevInfo("default", domain=self.dirty)
         self.policy = HookPolicy(random)
+        self.faults = Faults(self)
         self.mappings: dict[AddressSpace, None] = {}
         """every live mapping, in order of creation (a dict, so that iteration is deterministic)"""
 

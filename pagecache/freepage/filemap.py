@@ -6,6 +6,7 @@ import errno
 from typing import TYPE_CHECKING
 
 from .errors import NoMemory
+from .faults import forgotten
 from .page import HOOK_ABSENT, HOOK_MIGRATED, HOOK_SKIPPED, PAGE_SHIFT, PAGE_SIZE, Page
 from .policy import RemovalPath
 from .sanitizer import call_freepage
@@ -114,7 +115,7 @@ async def find_or_create_page(mapping: AddressSpace, index: int, for_write: bool
             cache.preempt("lookup", page)
         if not page.trylock():
             await lock_page(page)
-        if page.mapping is not mapping:
+        if page.mapping is not mapping and not _recheck_forgotten(mapping, page):
             page.unlock()
             continue
         if for_write and page.writeback:
@@ -130,9 +131,17 @@ async def find_lock_page(mapping: AddressSpace, index: int) -> Page | None:
             return None
         if not page.trylock():
             await lock_page(page)
-        if page.mapping is mapping:
+        if page.mapping is mapping or _recheck_forgotten(mapping, page):
             return page
         page.unlock()
+
+
+def _recheck_forgotten(mapping: AddressSpace, page: Page) -> bool:
+    """Does the fault skip_recheck strike at this lookup of a page that left while its lock was waited for?"""
+    faults = mapping.cache.faults
+    if not faults.armed:
+        return False
+    return faults.strike(RemovalPath.TRUNCATE, "lookup", mapping, page) is not None
 
 
 async def lock_page(page: Page) -> None:
@@ -178,8 +187,11 @@ def remove_from_page_cache(page: Page, path: RemovalPath, function: str, *, shad
     preempt = cache.preempt
 
     freepage = mapping.a_ops.freepage
+    fault = cache.faults.strike(path, function, mapping, page) if cache.faults.armed and freepage is not None else None
     if preempt is not None:
         preempt("freepage_taken", page)
+    if fault is not None and freepage is not None:
+        freepage = fault.taken(page, freepage)
 
     file_name = mapping.host.audit_name if page.owned is not None else ""
     del mapping.pages[index]
@@ -195,6 +207,8 @@ def remove_from_page_cache(page: Page, path: RemovalPath, function: str, *, shad
         cache.memcg.uncharge(1)
     if preempt is not None:
         preempt("removed", page)
+    if fault is not None and freepage is not None and freepage is not forgotten:
+        freepage = fault.removed(page, freepage)
 
     cache.removed[path] += 1
     if freepage is None:
@@ -205,12 +219,14 @@ def remove_from_page_cache(page: Page, path: RemovalPath, function: str, *, shad
         cache.skipped[path] += 1
         if page.owned is not None:
             cache.skipped_owned[path] += 1
-    else:
+    elif freepage is not forgotten:
         if cache.strict and preempt is None and path is RemovalPath.RECLAIM:
             with mapping.poisoned_meanwhile():  # the inode may be gone by now: whoever looks is caught
                 call_freepage(cache, path, page, freepage)
         else:
             call_freepage(cache, path, page, freepage)
+    if fault is not None and freepage is not None:
+        fault.hooked(page, freepage)
     owned = page.owned
     if owned is not None:
         # Nobody will release it any more: this is the leak.
@@ -228,6 +244,8 @@ def remove_from_page_cache(page: Page, path: RemovalPath, function: str, *, shad
     else:
         page.removed_alive = True
         cache.nr_removed_pages += 1
+    if fault is not None:
+        fault.dropped(page)
 
 
 def _account_dropped(cache: PageCache, mapping: AddressSpace, page: Page, function: str) -> None:
@@ -312,6 +330,11 @@ def migrate_page(old: Page) -> Page:
     old.hook = HOOK_MIGRATED
     cache.migrated += 1
     cache.free_page(old)
+    freepage = mapping.a_ops.freepage
+    if cache.faults.armed and freepage is not None:
+        fault = cache.faults.strike(RemovalPath.REPLACE, "migrate_page", mapping, new)
+        if fault is not None:
+            fault.hooked(new, freepage)
     return new
 
 

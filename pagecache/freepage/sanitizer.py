@@ -44,6 +44,7 @@ def call_freepage(cache: PageCache, path: RemovalPath, page: Page, freepage: Cal
         cache.violation("hook_page_visible", page.describe())
     page.hook = HOOK_CALLED
     cache.hook_calls[path] += 1
+    references = page.refcount
     outer, cache.hooked = cache.hooked, page
     try:
         # The annotation says None; a hook that returns something to wait for is exactly what must be caught.
@@ -60,3 +61,5 @@ def call_freepage(cache: PageCache, path: RemovalPath, page: Page, freepage: Cal
             cache.violation("hook_blocked", f"freepage returned something to wait for; {page.describe()}")
     finally:
         cache.hooked = outer
+    if page.refcount > references:
+        cache.violation("use_after_free", f"freepage took a reference: {page.describe()}")

@@ -265,6 +265,8 @@ class OrphanRecord:
     path: RemovalPath
     function: str
     lost_s: float
+    references: int = 1
+    """references lost this way: more than one where pages shared the object"""
 
     @property
     def slab(self) -> str:
@@ -335,7 +337,11 @@ class Ledger:
 
     def orphan(self, obj: SlabObject, *, file: str, index: int, path: RemovalPath, function: str) -> None:
         """The page that owned `obj` left the cache and nobody will release it. Called by the exit door only."""
-        self.orphan_records[obj] = OrphanRecord(obj, file, index, path, function, self.now())
+        record = self.orphan_records.get(obj)
+        if record is None:
+            self.orphan_records[obj] = OrphanRecord(obj, file, index, path, function, self.now())
+        else:
+            record.references += 1
         obj._shift(CACHED, ORPHANED)
 
     def orphans(self) -> Iterator[OrphanRecord]:

@@ -103,6 +103,9 @@ def _drain_lru_add(memcg: MemCgroup) -> None:
     inactive, active = lruvec.inactive, lruvec.active
     pages, memcg.batches.lru_add = memcg.batches.lru_add, []
     for page in pages:
+        if page.freed:
+            page.cache.violation("use_after_free", f"in the lru_add batch: {page.describe()}")
+            continue
         page.lru = True
         if page.active:
             active[page] = None

@@ -93,7 +93,8 @@ async def _truncate(mapping: AddressSpace, lstart: int, lend: int | None, path: 
 
     while todo := mapping.resident_range(start, end):
         for page in todo:
-            if page.mapping is not mapping:
+            if page.mapping is not mapping:  # it left while an earlier one was waited for
+                assert mapping.pages.get(page.index) is not page, f"in the tree, but removed: {page.describe()}"
                 continue
             await lock_page(page)
             if page.writeback:

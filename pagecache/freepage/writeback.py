@@ -368,7 +368,7 @@ def filemap_dirty_page(page: Page) -> bool:
         return False
     mapping = page.mapping
     if mapping is None:
-        return False
+        return _dirtied_without_mapping(page)
     page.dirty = True
     mapping.dirty_tags[page.index] = None
     bdi = mapping.bdi
@@ -379,11 +379,18 @@ def filemap_dirty_page(page: Page) -> bool:
     return True
 
 
+def _dirtied_without_mapping(page: Page) -> bool:
+    """Truncated meanwhile: nothing to write. But whoever dirties a page holds a reference on it."""
+    if page.freed:
+        page.cache.violation("use_after_free", f"dirtied: {page.describe()}")
+    return False
+
+
 def set_page_dirty(page: Page) -> bool:
     """The mapping's set_page_dirty, or filemap_dirty_page (folio_mark_dirty); clears the readahead/reclaim bit."""
     mapping = page.mapping
     if mapping is None:
-        return False
+        return _dirtied_without_mapping(page)
     page.readahead = False
     operation = mapping.a_ops.set_page_dirty
     return filemap_dirty_page(page) if operation is None else operation(page)

@@ -30,6 +30,7 @@ CHANNEL_OPTIONS = (
     ("grpc.max_receive_message_length", 64 << 20),
     ("grpc.max_send_message_length", 64 << 20),
     ("grpc.enable_retries", 0),
+    ("grpc.enable_http_proxy", 0),  # http_proxy in the environment is for the web
 )
 
 

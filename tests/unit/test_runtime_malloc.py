@@ -1,0 +1,23 @@
+"""The allocator is told once, and only where it listens."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import sys
+
+import pytest
+
+from freepage_runtime import malloc
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has these settings")
+def test_glibc_accepts_every_setting() -> None:
+    """In a process of its own: the settings last as long as the process."""
+    code = "from freepage_runtime.malloc import keep_large_blocks; raise SystemExit(not keep_large_blocks())"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_elsewhere_nothing_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert malloc.keep_large_blocks() is False

@@ -87,7 +87,7 @@ async def filemap_read(file: File, pos: int, count: int) -> bytes:
     _count_hits(mapping, pos, min(pos + count, host.i_size))
     ra = file.ra
     end = pos + count
-    chunks: list[memoryview] = []
+    chunks: list[memoryview | bytes | bytearray] = []
     while pos < end and pos < host.i_size:
         try:
             batch = await _get_pages(file, pos, end)
@@ -107,8 +107,13 @@ async def filemap_read(file: File, pos: int, count: int) -> bytes:
                 if number or (ra.prev_pos - 1) >> PAGE_SHIFT != page.index:
                     mark_page_accessed(page)
                 upto = min(base + PAGE_SIZE, stop)
-                assert page.data is not None
-                chunks.append(memoryview(page.data)[pos - base : upto - base])
+                chunk = page.data
+                assert chunk is not None
+                if upto - pos != PAGE_SIZE:
+                    chunk = memoryview(chunk)[pos - base : upto - base]
+                # A page of our own may be written or zeroed while a later page is waited for: copied now, as the kernel
+                # does. Replies' buffers never change.
+                chunks.append(chunk if type(page.data) is not bytearray else bytes(chunk))
                 pos = upto
                 ra.prev_pos = pos
         finally:

@@ -108,9 +108,9 @@ class SlabObject:
         self._ledger = ledger
         self._account = account
         self._in_use = self._cached = self._orphaned = 0
-        if holder == CACHED:
+        if holder is CACHED:
             self._cached = 1
-        elif holder == IN_USE:
+        elif holder is IN_USE:
             self._in_use = 1
         else:
             self._orphaned = 1
@@ -148,6 +148,13 @@ class SlabObject:
 
     def get(self, holder: ObjectState = IN_USE) -> None:
         """One more reference, held by `holder`. Rule use_after_free."""
+        # Most references change nobody's state: those two lines are the common case.
+        if holder is CACHED and (self._cached or self._in_use):
+            self._cached += 1
+            return
+        if holder is IN_USE and self._in_use:
+            self._in_use += 1
+            return
         if not (self._in_use or self._cached or self._orphaned):
             self._ledger.violation("use_after_free", f"reference taken on freed {self.describe()}")
             return
@@ -162,10 +169,16 @@ class SlabObject:
 
         Rule double_free: the reference was not there to give back.
         """
-        if holder == CACHED:
+        if holder is CACHED:
             count = self._cached
-        elif holder == IN_USE:
+            if count > 1 or (count and self._in_use):
+                self._cached = count - 1
+                return
+        elif holder is IN_USE:
             count = self._in_use
+            if count > 1:
+                self._in_use = count - 1
+                return
         else:
             count = self._orphaned
         if count == 0:
@@ -202,9 +215,9 @@ class SlabObject:
         other.put(state)
 
     def _change(self, holder: ObjectState, by: int) -> None:
-        if holder == CACHED:
+        if holder is CACHED:
             self._cached += by
-        elif holder == IN_USE:
+        elif holder is IN_USE:
             self._in_use += by
         else:
             self._orphaned += by

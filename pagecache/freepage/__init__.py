@@ -1,6 +1,44 @@
 """freepage: a Linux-like page cache in user space, and the hook that runs when a page leaves it.
 
-The package is pure: time, chance and waiting are handed in. File systems plug in through AddressSpaceOperations.
+The package is pure: time, chance and waiting are handed in. File systems plug in through AddressSpaceOperations. A
+toy file system whose operations never wait needs no event loop:
+
+>>> from types import SimpleNamespace
+>>> from freepage import *
+>>> class Request(SlabObject):
+...     slab_name, use = "toy_request", "fill"
+>>> cache = PageCache(now=lambda: 0.0)
+>>> async def readpage(file, page):
+...     page.fill(b"hello, page %d" % page.index)
+...     page.uptodate = True
+...     page.own(Request(cache.ledger, ObjectState.CACHED, "readpage"))
+...     page.unlock()
+>>> def freepage(page):
+...     page.disown().put(ObjectState.CACHED)
+>>> def run(coroutine):
+...     try:
+...         coroutine.send(None)
+...     except StopIteration as stop:
+...         return stop.value
+>>> inode = SimpleNamespace(i_size=3 * PAGE_SIZE, i_ino=7, audit_name="/toy")
+>>> mapping = AddressSpace(cache, inode, AddressSpaceOperations(readpage=readpage, freepage=freepage))
+>>> file = File(mapping)
+>>> run(filemap_read(file, 2 * PAGE_SIZE, 13))
+b'hello, page 2'
+>>> run(generic_perform_write(file, 2 * PAGE_SIZE, b"HELLO"))
+5
+>>> read_nowait(file, 2 * PAGE_SIZE, 13)
+b'HELLO, page 2'
+>>> len(run(filemap_read(file, 0, 2 * PAGE_SIZE)))
+8192
+>>> cache.policy.parse("truncate=skip:every=3")
+>>> run(truncate_inode_pages_range(mapping, 0))
+>>> print(cache.ledger.audit([], cache.mappings).render())
+unreferenced toy_request (fill): 1 object, 64 bytes
+  file /toy, page 2
+  allocated by readpage, oldest 0.0 s ago
+  lost on truncate in delete_from_page_cache_batch
+mark and sweep agrees with the ledger on 1 live object
 """
 
 from __future__ import annotations

@@ -82,7 +82,8 @@ class AuditReport:
             lines.append("no orphaned objects")
         if self.agrees:
             total = sum(sum(states.values()) for states in self.swept.values())
-            lines.append(f"mark and sweep agrees with the ledger on {total} live objects")
+            objects = "1 live object" if total == 1 else f"{total} live objects"
+            lines.append(f"mark and sweep agrees with the ledger on {objects}")
         else:
             lines.append("mark and sweep DISAGREES with the ledger:")
             lines.extend(f"  {difference}" for difference in self.differences)

@@ -126,8 +126,8 @@ class CacheMachine(RuleBasedStateMachine):
         if clean:
             old = clean[which % len(clean)]
             assert old.data is not None
-            new = drive(fp.replace_page_cache_page(old, bytes(old.data)))
-            assert mapping.find_page(old.index) is new and old.mapping is None
+            new: fp.Page = drive(fp.replace_page_cache_page(old, bytes(old.data)))
+            assert mapping.pages[old.index] is new and old.mapping is None
             self.fs.give_request(new, "replace")
 
     @rule(number=files, which=indices)

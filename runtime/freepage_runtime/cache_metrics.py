@@ -23,7 +23,7 @@ from prometheus_client.core import (
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
-from freepage import PAGE_SIZE, PageCache, RemovalPath
+from freepage import GALLERY, PAGE_SIZE, PageCache, RemovalPath
 from freepage_runtime.histogram import LatencyHistogram
 from freepage_runtime.httpd import Page, Request
 
@@ -120,6 +120,14 @@ def page_cache(cache: PageCache) -> Iterator[Metric]:
         "Broken rules of the freepage hook, by rule.",
         ("rule",),
         {(rule,): count for rule, count in cache.violations.items()},
+    )
+    injected = cache.faults.injected()
+    yield labelled(
+        CounterMetricFamily,
+        "freepage_faults_injected",
+        "Times an armed fault struck since it was armed, by fault.",
+        ("fault",),
+        {(name,): injected.get(name, 0) for name in GALLERY},
     )
     yield from _slab(cache)
     # What the page states above say once more would be gauges among counters.

@@ -15,7 +15,8 @@ from typing import Any, NoReturn, Protocol, TypeAlias
 import grpc
 import grpc.aio
 
-from freepage import PAGE_SIZE, AuditReport, HookPolicy, PageCache, RemovalPath, SlabObject
+from freepage import GALLERY, PAGE_SIZE, AuditReport, Faults, HookPolicy, PageCache, RemovalPath, SlabObject
+from freepage.faults import ArmedFault
 from freepage_proto.v1 import control_pb2 as pb
 from freepage_proto.v1 import control_pb2_grpc
 from freepage_runtime import procfs, token
@@ -131,11 +132,33 @@ class ControlService(control_pb2_grpc.ControlServicer):
         return pb.GetHookPolicyResponse(rules=rules_of(self._machine.cache.policy))
 
     async def SetFault(self, request: pb.SetFaultRequest, context: Context) -> pb.SetFaultResponse:
-        await context.abort(grpc.StatusCode.UNIMPLEMENTED, f"this version has no fault called {request.name!r}")
-        raise AssertionError("abort raises")
+        rule = request.rule
+        if rule.name not in GALLERY:
+            names = ", ".join(GALLERY)
+            await context.abort(
+                grpc.StatusCode.UNIMPLEMENTED, f"this version has no fault called {rule.name!r} (there are {names})"
+            )
+        try:
+            apply_fault(self._machine.cache.faults, rule)
+        except ValueError as error:
+            await refuse(context, str(error))
+        log.warning("fault armed", extra=fields(fault=rule.name, paths=",".join(rule.paths) or "all"))
+        return pb.SetFaultResponse()
+
+    async def ClearFaults(self, request: pb.ClearFaultsRequest, context: Context) -> pb.ClearFaultsResponse:
+        self._machine.cache.faults.clear(request.name or None)
+        log.info("faults disarmed", extra=fields(fault=request.name or "all"))
+        return pb.ClearFaultsResponse()
 
     async def GetFaults(self, request: pb.GetFaultsRequest, context: Context) -> pb.GetFaultsResponse:
-        return pb.GetFaultsResponse()
+        armed = self._machine.cache.faults.armed
+        response = pb.GetFaultsResponse()
+        for name, kind in GALLERY.items():
+            message = response.faults.add(name=name, bug=kind.bug, caught_by=kind.caught_by)
+            if name in armed:
+                message.rule.CopyFrom(fault_rule(armed[name]))
+                message.struck = armed[name].injected
+        return response
 
     async def ReplacePages(self, request: pb.ReplacePagesRequest, context: Context) -> pb.ReplacePagesResponse:
         path = request.path.decode("utf-8", "surrogateescape")
@@ -254,6 +277,38 @@ def rules_of(policy: HookPolicy) -> list[pb.HookRule]:
                 message.every_nth = rule.every_nth
         messages.append(message)
     return messages
+
+
+# --- faults as messages -----------------------------------------------------------------------------------------------
+
+
+def apply_fault(faults: Faults, rule: pb.FaultRule) -> None:
+    """Arm one fault; raises ValueError with what was wrong."""
+    paths = list(rule.paths) or ["all"]
+    if len(paths) > 1 and set(paths) != set(RemovalPath):
+        raise ValueError("a fault strikes on one removal path, or on all")
+    faults.set(
+        rule.name,
+        paths[0] if len(paths) == 1 else "all",
+        probability=rule.probability if rule.HasField("probability") else None,
+        every_nth=rule.every_nth if rule.HasField("every_nth") else None,
+        inode=rule.file or None,
+        indices=(rule.pages.first, rule.pages.end) if rule.HasField("pages") else None,
+    )
+
+
+def fault_rule(armed: ArmedFault) -> pb.FaultRule:
+    """Where a fault strikes."""
+    message = pb.FaultRule(name=armed.kind.name, paths=[path.value for path in RemovalPath if path in armed.paths])
+    if armed.probability is not None:
+        message.probability = armed.probability
+    if armed.every_nth is not None:
+        message.every_nth = armed.every_nth
+    if armed.inode is not None:
+        message.file = armed.inode
+    if armed.indices is not None:
+        message.pages.first, message.pages.end = armed.indices
+    return message
 
 
 # --- who may call -----------------------------------------------------------------------------------------------------

@@ -13,11 +13,11 @@ from typing import Any, Self, TypeVar
 import grpc
 import grpc.aio
 
-from freepage import HookPolicy
+from freepage import HookPolicy, PageCache
 from freepage_proto.v1 import control_pb2 as pb
 from freepage_proto.v1 import control_pb2_grpc
 from freepage_runtime import token as tokens
-from freepage_runtime.control import apply_rule, rules_of
+from freepage_runtime.control import apply_rule, fault_rule, rules_of
 from freepage_runtime.errors import UserError
 from freepage_runtime.settings import parse_address
 
@@ -78,8 +78,15 @@ class Slab:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
+    """A fault of the gallery: what a programmer did wrong, and what sees it.
+
+    ``paths`` are the removal paths on which it is armed, none when it is not; ``struck`` how often it did since then.
+    """
+
     name: str
-    armed: int
+    bug: str
+    caught_by: tuple[str, ...]
+    paths: tuple[str, ...]
     struck: int
 
 
@@ -205,13 +212,24 @@ class ControlClient:
         r: pb.GetHookPolicyResponse = await self.ask(self._control.GetHookPolicy, pb.GetHookPolicyRequest())
         return _policy(r.rules)
 
-    async def set_fault(self, name: str, count: int = 1, path: str = "") -> None:
-        """Let the fault strike ``count`` times, on one removal path or (empty) on any; 0 disarms it."""
-        await self.ask(self._control.SetFault, pb.SetFaultRequest(name=name, count=count, path=path))
+    async def set_fault(self, text: str) -> None:
+        """Arm a fault: ``NAME[:path=P][:every=N][:probability=X][:inode=NAME][:index=A-B]``; ``[NAME=]off`` disarms."""
+        if text == "off" or text.endswith("=off"):
+            name = text.removesuffix("off").removesuffix("=")
+            await self.ask(self._control.ClearFaults, pb.ClearFaultsRequest(name=name))
+            return
+        scratch = PageCache(now=lambda: 0.0, random=lambda: 0.0).faults
+        try:
+            scratch.parse(text)
+        except ValueError as error:
+            raise ControlError(str(error)) from error
+        (armed,) = scratch.armed.values()
+        await self.ask(self._control.SetFault, pb.SetFaultRequest(rule=fault_rule(armed)))
 
     async def faults(self) -> list[Fault]:
+        """The whole gallery, armed or not."""
         r: pb.GetFaultsResponse = await self.ask(self._control.GetFaults, pb.GetFaultsRequest())
-        return [Fault(f.name, f.armed, f.struck) for f in r.faults]
+        return [Fault(f.name, f.bug, tuple(f.caught_by), tuple(f.rule.paths), f.struck) for f in r.faults]
 
     async def replace_pages(self, path: str | bytes, first: int, count: int) -> int:
         """Replace cached pages of a file by new ones with the same data. Returns how many were replaced."""

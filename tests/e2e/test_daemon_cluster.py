@@ -145,12 +145,18 @@ def test_the_hook_can_be_skipped_and_the_leak_is_seen(export: Path) -> None:
             await machine.set_hook_policy("all=run")
             assert await machine.resize_memory(64 * PAGE) == 0
             assert (await machine.info()).memory_bytes == 64 * PAGE
-            assert await machine.faults() == []
+            assert {fault.paths for fault in await machine.faults()} == {()}
+            await machine.set_fault("call_twice:path=drop:every=2:index=0-9")
+            armed = {fault.name: fault.paths for fault in await machine.faults() if fault.paths}
+            assert armed == {"call_twice": ("drop",)}
+            await machine.set_fault("off")
+            assert {fault.paths for fault in await machine.faults()} == {()}
             for wrong in (machine.resize_memory(1), machine.drop_caches(4), machine.replace_pages("/mnt/no", 0, 1)):
                 with pytest.raises(ControlError):
                     await wrong
-            with pytest.raises(ControlError, match="no fault called 'late'"):
-                await machine.set_fault("late")
+            for wrong_fault in ("late", "block:path=door", "block:every=0"):
+                with pytest.raises(ControlError):
+                    await machine.set_fault(wrong_fault)
             leftovers = await machine.umount("/mnt")
             assert any("nfs_page: " in line for line in leftovers)
 

@@ -117,17 +117,47 @@ class GetHookPolicyResponse(_message.Message):
     rules: _containers.RepeatedCompositeFieldContainer[HookRule]
     def __init__(self, rules: _Optional[_Iterable[_Union[HookRule, _Mapping]]] = ...) -> None: ...
 
-class SetFaultRequest(_message.Message):
-    __slots__ = ("name", "count", "path")
+class PageRange(_message.Message):
+    __slots__ = ("first", "end")
+    FIRST_FIELD_NUMBER: _ClassVar[int]
+    END_FIELD_NUMBER: _ClassVar[int]
+    first: int
+    end: int
+    def __init__(self, first: _Optional[int] = ..., end: _Optional[int] = ...) -> None: ...
+
+class FaultRule(_message.Message):
+    __slots__ = ("name", "paths", "probability", "every_nth", "file", "pages")
     NAME_FIELD_NUMBER: _ClassVar[int]
-    COUNT_FIELD_NUMBER: _ClassVar[int]
-    PATH_FIELD_NUMBER: _ClassVar[int]
+    PATHS_FIELD_NUMBER: _ClassVar[int]
+    PROBABILITY_FIELD_NUMBER: _ClassVar[int]
+    EVERY_NTH_FIELD_NUMBER: _ClassVar[int]
+    FILE_FIELD_NUMBER: _ClassVar[int]
+    PAGES_FIELD_NUMBER: _ClassVar[int]
     name: str
-    count: int
-    path: str
-    def __init__(self, name: _Optional[str] = ..., count: _Optional[int] = ..., path: _Optional[str] = ...) -> None: ...
+    paths: _containers.RepeatedScalarFieldContainer[str]
+    probability: float
+    every_nth: int
+    file: str
+    pages: PageRange
+    def __init__(self, name: _Optional[str] = ..., paths: _Optional[_Iterable[str]] = ..., probability: _Optional[float] = ..., every_nth: _Optional[int] = ..., file: _Optional[str] = ..., pages: _Optional[_Union[PageRange, _Mapping]] = ...) -> None: ...
+
+class SetFaultRequest(_message.Message):
+    __slots__ = ("rule",)
+    RULE_FIELD_NUMBER: _ClassVar[int]
+    rule: FaultRule
+    def __init__(self, rule: _Optional[_Union[FaultRule, _Mapping]] = ...) -> None: ...
 
 class SetFaultResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ClearFaultsRequest(_message.Message):
+    __slots__ = ("name",)
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    def __init__(self, name: _Optional[str] = ...) -> None: ...
+
+class ClearFaultsResponse(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
@@ -136,14 +166,18 @@ class GetFaultsRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class Fault(_message.Message):
-    __slots__ = ("name", "armed", "struck")
+    __slots__ = ("name", "bug", "caught_by", "rule", "struck")
     NAME_FIELD_NUMBER: _ClassVar[int]
-    ARMED_FIELD_NUMBER: _ClassVar[int]
+    BUG_FIELD_NUMBER: _ClassVar[int]
+    CAUGHT_BY_FIELD_NUMBER: _ClassVar[int]
+    RULE_FIELD_NUMBER: _ClassVar[int]
     STRUCK_FIELD_NUMBER: _ClassVar[int]
     name: str
-    armed: int
+    bug: str
+    caught_by: _containers.RepeatedScalarFieldContainer[str]
+    rule: FaultRule
     struck: int
-    def __init__(self, name: _Optional[str] = ..., armed: _Optional[int] = ..., struck: _Optional[int] = ...) -> None: ...
+    def __init__(self, name: _Optional[str] = ..., bug: _Optional[str] = ..., caught_by: _Optional[_Iterable[str]] = ..., rule: _Optional[_Union[FaultRule, _Mapping]] = ..., struck: _Optional[int] = ...) -> None: ...
 
 class GetFaultsResponse(_message.Message):
     __slots__ = ("faults",)

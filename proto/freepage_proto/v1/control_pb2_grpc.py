@@ -70,6 +70,11 @@ class ControlStub(object):
                 request_serializer=freepage__proto_dot_v1_dot_control__pb2.SetFaultRequest.SerializeToString,
                 response_deserializer=freepage__proto_dot_v1_dot_control__pb2.SetFaultResponse.FromString,
                 _registered_method=True)
+        self.ClearFaults = channel.unary_unary(
+                '/freepage.v1.Control/ClearFaults',
+                request_serializer=freepage__proto_dot_v1_dot_control__pb2.ClearFaultsRequest.SerializeToString,
+                response_deserializer=freepage__proto_dot_v1_dot_control__pb2.ClearFaultsResponse.FromString,
+                _registered_method=True)
         self.GetFaults = channel.unary_unary(
                 '/freepage.v1.Control/GetFaults',
                 request_serializer=freepage__proto_dot_v1_dot_control__pb2.GetFaultsRequest.SerializeToString,
@@ -160,8 +165,15 @@ class ControlServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ClearFaults(self, request, context):
+        """Disarm one fault, or all.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetFaults(self, request, context):
-        """The armed faults, and how often each has struck.
+        """The gallery of faults: what each is, where it is armed and how often it has struck.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -247,6 +259,11 @@ def add_ControlServicer_to_server(servicer, server):
                     servicer.SetFault,
                     request_deserializer=freepage__proto_dot_v1_dot_control__pb2.SetFaultRequest.FromString,
                     response_serializer=freepage__proto_dot_v1_dot_control__pb2.SetFaultResponse.SerializeToString,
+            ),
+            'ClearFaults': grpc.unary_unary_rpc_method_handler(
+                    servicer.ClearFaults,
+                    request_deserializer=freepage__proto_dot_v1_dot_control__pb2.ClearFaultsRequest.FromString,
+                    response_serializer=freepage__proto_dot_v1_dot_control__pb2.ClearFaultsResponse.SerializeToString,
             ),
             'GetFaults': grpc.unary_unary_rpc_method_handler(
                     servicer.GetFaults,
@@ -474,6 +491,33 @@ class Control(object):
             '/freepage.v1.Control/SetFault',
             freepage__proto_dot_v1_dot_control__pb2.SetFaultRequest.SerializeToString,
             freepage__proto_dot_v1_dot_control__pb2.SetFaultResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ClearFaults(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/freepage.v1.Control/ClearFaults',
+            freepage__proto_dot_v1_dot_control__pb2.ClearFaultsRequest.SerializeToString,
+            freepage__proto_dot_v1_dot_control__pb2.ClearFaultsResponse.FromString,
             options,
             channel_credentials,
             insecure,

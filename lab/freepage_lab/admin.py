@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +19,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from freepage import RemovalPath
 from freepage_lab.daemons import choose, choose_one
-from freepage_runtime.control_client import ControlClient
+from freepage_runtime.control_client import ControlClient, Fault
 from freepage_runtime.errors import UserError
 from freepage_runtime.registry import ROLES, Daemon, list_daemons
 
@@ -28,6 +30,10 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 _LEAK = "bold red"
+
+GROUP_BEGINS = "unreferenced "
+SHOWN_GROUPS = 12
+"""How many groups of orphans `audit` shows of one daemon."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +85,11 @@ def _with_client(choice: Choice, work: Callable[[RemoteMachine], Coroutine[Any, 
     async def do() -> _T:
         assert daemon.control is not None
         async with RemoteMachine(daemon.control, token=token) as machine:
-            return await work(machine)
+            try:
+                return await work(machine)
+            except OSError as error:
+                where = f"{os.fsdecode(error.filename)}: " if error.filename else ""
+                raise UserError(f"{daemon.name}: {where}{error.strerror}") from error
 
     return daemon, asyncio.run(do())
 
@@ -98,21 +108,25 @@ def _heading(console: Console, daemon: Daemon, several: bool) -> None:
 
 def ps(role: str | None, *, as_json: bool) -> None:
     _check_role(role)
-    daemons = list_daemons(role)
+    daemons = sorted(list_daemons(role), key=lambda daemon: (daemon.role != "server", daemon.name))
     if as_json:
         print(json.dumps([json.loads(daemon.to_json()) for daemon in daemons], indent=1))
         return
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for title in ("role", "name", "pid", "nfs", "control", "metrics"):
         table.add_column(title, no_wrap=True)
     for daemon in daemons:
-        metrics = f"http://{daemon.metrics}/metrics" if daemon.metrics else "–"
-        table.add_row(daemon.role, daemon.name, str(daemon.pid), daemon.grpc or "–", daemon.control or "–", metrics)
+        table.add_row(
+            daemon.role, daemon.name, str(daemon.pid), daemon.grpc or "–", daemon.control or "–", daemon.metrics or "–"
+        )
     _console().print(table if daemons else "no freepage daemon is running here")
 
 
-def audit(choice: Choice, *, as_json: bool) -> bool:
-    """Whether every ledger agrees with its mark and sweep; orphans alone are a finding, not a failure."""
+def audit(choice: Choice, *, as_json: bool, everything: bool = False) -> bool:
+    """Whether every ledger agrees with its mark and sweep; orphans alone are a finding, not a failure.
+
+    For people, a daemon's groups after its first `SHOWN_GROUPS` are only counted, unless ``everything`` is asked for.
+    """
     reports = _ask_all(choice, lambda control: control.audit())
     agrees = all(report.agrees for _, report in reports)
     if as_json:
@@ -130,10 +144,30 @@ def audit(choice: Choice, *, as_json: bool) -> bool:
         return agrees
     console = _console()
     for daemon, report in reports:
-        _heading(console, daemon, True)
-        console.print(report.text.rstrip("\n"), soft_wrap=True)
+        console.print(
+            Text.assemble(
+                (f"{daemon.role} {daemon.name}", "bold"),
+                ": ",
+                (f"{report.orphaned:,} orphaned objects", _LEAK if report.orphaned else "green"),
+            )
+        )
+        for line in _shortened(report.text, everything):
+            console.print(Text(line, _LEAK if "DISAGREES" in line else ""), soft_wrap=True)
         console.print()
     return agrees
+
+
+def _shortened(report: str, everything: bool) -> list[str]:
+    """The report's lines; of a long one the first groups (they are the largest) and the verdict."""
+    lines = report.splitlines()
+    starts = [number for number, line in enumerate(lines) if line.startswith(GROUP_BEGINS)]
+    if everything or len(starts) <= SHOWN_GROUPS:
+        return lines
+    last = starts[-1] + 1
+    while last < len(lines) and lines[last].startswith(" "):
+        last += 1
+    hidden = f"and {len(starts) - SHOWN_GROUPS:,} smaller groups (--all shows them)"
+    return [*lines[: starts[SHOWN_GROUPS]], hidden, *lines[last:]]
 
 
 def slab(choice: Choice, *, raw: bool) -> None:
@@ -144,9 +178,9 @@ def slab(choice: Choice, *, raw: bool) -> None:
         if raw:
             print(answer.slabinfo, end="")
             continue
-        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-        table.add_column("slab cache", no_wrap=True)
-        table.add_column("use", no_wrap=True)
+        table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=0)
+        table.add_column("slab cache", no_wrap=True, min_width=17)
+        table.add_column("use", no_wrap=True, min_width=5)
         for title in ("cached", "in use", "orphaned", "pinned", "allocated", "freed", "size"):
             table.add_column(title, justify="right", no_wrap=True)
         for line in answer.lines:
@@ -180,7 +214,12 @@ def vmstat(choice: Choice) -> None:
 
 
 def hooks(choice: Choice, rules: Sequence[str]) -> None:
-    """Set ``rules`` if there are any, and show the policy of every daemon."""
+    """Set ``rules`` if there are any, and show the policy of every daemon. Raises UserError."""
+    paths = [path.value for path in RemovalPath]
+    for rule in rules:
+        path, equals, _ = rule.partition("=")
+        if not equals or path not in (*paths, "all"):
+            raise UserError(f"{rule!r} is no rule: write PATH=run or PATH=skip, PATH one of {', '.join(paths)} or all")
 
     async def question(control: ControlClient) -> dict[str, str]:
         return await (control.set_hook_policy(*rules) if rules else control.hook_policy())
@@ -217,15 +256,16 @@ def replace(choice: Choice, path: str, first: int, count: int) -> None:
         print(f"{daemon.name}: {pages:,} pages replaced")
 
 
-def fault(choice: Choice, name: str | None, count: int, path: str) -> None:
-    async def question(control: ControlClient) -> list[tuple[str, int, int]]:
-        if name is not None:
-            await control.set_fault(name, count, path)
-        return [(fault.name, fault.armed, fault.struck) for fault in await control.faults()]
+def fault(choice: Choice, text: str | None) -> None:
+    async def question(control: ControlClient) -> list[Fault]:
+        if text is not None:
+            await control.set_fault(text)
+        return await control.faults()
 
     for daemon, faults in _ask_all(choice, question):
-        for fault_name, armed, struck in faults:
-            print(f"{daemon.name}: {fault_name}: armed {armed}, struck {struck}")
+        for each in faults:
+            where = f"armed on {', '.join(each.paths)}, struck {each.struck}" if each.paths else "off"
+            print(f"{daemon.name}: {each.name}: {where} ({each.bug})")
 
 
 def mount(choice: Choice, source: str, mountpoint: str, options: str) -> None:

@@ -266,12 +266,13 @@ def audit(
     name: NameOption = [],  # noqa: B006
     role: RoleOption = None,
     token_file: TokenOption = None,
+    everything: Annotated[bool, typer.Option("--all", help="Every group, however small.")] = False,
     json_output: JsonFlag = False,
 ) -> None:
     """Report orphaned objects in the manner of kmemleak, and whether mark and sweep agrees with the ledger."""
     from freepage_lab import admin
 
-    agrees = admin.audit(admin.Choice(address, name, role, token_file), as_json=json_output)
+    agrees = admin.audit(admin.Choice(address, name, role, token_file), as_json=json_output, everything=everything)
     raise typer.Exit(0 if agrees else 1)
 
 
@@ -382,9 +383,12 @@ def ctl_replace(
 
 @ctl.command("fault")
 def ctl_fault(
-    fault: Annotated[str | None, typer.Argument(metavar="[FAULT]", help="Name of a fault. None: show all.")] = None,
-    count: Annotated[int, typer.Option("--count", min=0, help="How often it may strike; 0 disarms it.")] = 1,
-    path: Annotated[str, typer.Option("--path", help="Removal path on which it strikes (default: any).")] = "",
+    fault: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[FAULT]", help="NAME[:path=P][:every=N][:probability=X][:index=A-B], or off. None: show all."
+        ),
+    ] = None,
     address: AddressOption = [],  # noqa: B006
     name: NameOption = [],  # noqa: B006
     role: RoleOption = None,
@@ -393,7 +397,7 @@ def ctl_fault(
     """Show the life-cycle faults that can be injected, or arm one."""
     from freepage_lab import admin
 
-    admin.fault(admin.Choice(address, name, role, token_file), fault, count, path)
+    admin.fault(admin.Choice(address, name, role, token_file), fault)
 
 
 @ctl.command("mount")

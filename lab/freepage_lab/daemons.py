@@ -17,7 +17,10 @@ def choose(addresses: Sequence[str] = (), names: Sequence[str] = (), role: str |
     if addresses:
         checked = [str(parse_address(address)) for address in addresses]
         return [Daemon(role=role or "client", name=address, control=address) for address in checked]
-    running = [daemon for daemon in list_daemons(role) if daemon.control is not None]
+    running = sorted(
+        (daemon for daemon in list_daemons(role) if daemon.control is not None),
+        key=lambda daemon: (daemon.role != "server", daemon.name),
+    )
     what = role or "daemon"
     if not running:
         raise UserError(f"no freepage {what} is running here (start one, or name it with --address HOST:PORT)")

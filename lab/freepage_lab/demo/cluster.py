@@ -47,7 +47,12 @@ class Cluster:
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        await self.stop()
+        """Stopping is not to be stopped: a second Ctrl-C in the middle of it would leave daemons behind."""
+        stopping = asyncio.ensure_future(self.stop())
+        while not stopping.done():
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.shield(stopping)
+        stopping.result()
 
     async def start(self, name: str, arguments: Sequence[str]) -> Member:
         """Start ``freepage ARGUMENTS`` and wait until it listens. Raises UserError with the daemon's own last words."""

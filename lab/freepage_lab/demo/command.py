@@ -6,10 +6,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -180,7 +181,7 @@ class _Demo:
         for member in clients:
             self._hosts.append(await _host(member, stack))
         self._make_workloads(trees, mountpoints)
-        await _all(workload.prepare() for workload in self._workloads)
+        await _all(_on(workload, workload.prepare()) for workload in self._workloads)
 
     def _server_arguments(self, name: str, tree: Tree) -> list[str]:
         return [
@@ -242,9 +243,9 @@ class _Demo:
 
     async def _rounds(self, workload: Workload, deadline: float) -> None:
         """One whole round, and then more until the time is up."""
-        await workload.round(lambda: False)
+        await _on(workload, workload.round(lambda: False))
         while time.monotonic() < deadline:
-            await workload.round(lambda: time.monotonic() >= deadline)
+            await _on(workload, workload.round(lambda: time.monotonic() >= deadline))
 
     async def _keep_looking(self, view: View, before: Sequence[Stats], began: float) -> None:
         while True:
@@ -255,7 +256,7 @@ class _Demo:
 
     async def _go_on(self) -> None:
         while True:
-            await _all(workload.round(lambda: False) for workload in self._workloads)
+            await _all(_on(workload, workload.round(lambda: False)) for workload in self._workloads)
 
     # --- helpers ----------------------------------------------------------------------------------------------------
 
@@ -277,6 +278,15 @@ class _Demo:
             self._options.json_file.write_text(json.dumps(report, indent=1) + "\n")
         except OSError as error:
             raise UserError(f"--json {self._options.json_file}: {error.strerror}") from None
+
+
+async def _on(workload: Workload, work: Awaitable[None]) -> None:
+    """Await ``work``; a system call that fails in it ends the demo, with the host's name and the call's own words."""
+    try:
+        await work
+    except OSError as error:
+        where = f"{os.fsdecode(error.filename)}: " if error.filename else ""
+        raise UserError(f"{workload.name}: {where}{error.strerror}") from error
 
 
 async def _all(work: Any) -> list[Any]:

@@ -57,6 +57,7 @@ class Workload:
         cache_bytes: int,
         seed: str,
     ) -> None:
+        self.name = host.name
         self._host = host
         self._neighbour = neighbour
         self._random = random.Random(seed)

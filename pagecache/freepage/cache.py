@@ -77,11 +77,17 @@ class PageCache:
         self.throttled = WaitQueue(create_future)
         """tasks whose allocation or dirtying waits for writeback to make progress"""
         self.dirty.throttled.append(self.throttled)
+        self.memcg.on_all_dirty.append(self._wake_flushers)
 
     def _dirtyable_pages(self) -> int:
         # free pages plus file LRU pages: everything but what the kernel's objects take
         limit = self.memcg.limit_pages
         return max((limit if limit is not None else 1 << 18) - self.memcg.other_pages, 0)
+
+    def _wake_flushers(self) -> None:
+        for bdi in self.dirty.bdis:
+            if bdi.nr_dirty:
+                bdi.wb.wakeup(start_all=True)
 
     # -- rules -------------------------------------------------------------------------------------------------
 

@@ -78,7 +78,7 @@ async def reclaim_throttle(cache: PageCache) -> None:
         waits = domain.nr_writeback > 0
         for bdi in list(domain.bdis):
             if bdi.nr_dirty:
-                if bdi.wb.wakeup():
+                if bdi.wb.wakeup(start_all=True):
                     waits = True
                 else:
                     await bdi.wb.writeback_all()

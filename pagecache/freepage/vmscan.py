@@ -105,8 +105,8 @@ class MemCgroup:
         self.batches = LruBatches()
         self.stat = VmStat()
         self.memory_max_events = 0
-        self.on_all_dirty: Callable[[], None] | None = None
-        """reclaim found only dirty pages that nobody writes: wake the flusher (WB_REASON_VMSCAN)"""
+        self.on_all_dirty: list[Callable[[], None]] = []
+        """called when reclaim found only dirty pages that nobody writes: the caches wake their flushers"""
         self.trace: Callable[[int], None] | None = None
         """called with the pages freed by each reclaim call"""
 
@@ -281,12 +281,12 @@ def shrink_inactive_list(memcg: MemCgroup, sc: ScanControl, nr_to_scan: int) -> 
             kept.append(page)
             continue
         page.locked = True
+        if _is_unqueued_dirty(page):
+            unqueued_dirty += 1
         if _shrink_page(page):
             reclaimed += 1
         else:
             kept.append(page)
-            if page.dirty and not page.writeback:
-                unqueued_dirty += 1
         page.unlock()
     for page in kept:
         lruvec.add(page)
@@ -295,9 +295,20 @@ def shrink_inactive_list(memcg: MemCgroup, sc: ScanControl, nr_to_scan: int) -> 
         elif page.refcount == 0 and page.mapping is None:
             page.cache.free_page(page)
     stat.pgsteal_direct += reclaimed
-    if isolated and unqueued_dirty == len(isolated) and memcg.on_all_dirty is not None:
-        memcg.on_all_dirty()
+    if isolated and unqueued_dirty == len(isolated):
+        for wake_flusher in memcg.on_all_dirty:
+            wake_flusher()
     return reclaimed
+
+
+def _is_unqueued_dirty(page: Page) -> bool:
+    """Dirty, and nobody writes it: the file system's view of a private page (folio_check_dirty_writeback)."""
+    dirty, writeback = page.dirty, page.writeback
+    if page.private is not None and page.mapping is not None:
+        is_dirty_writeback = page.mapping.a_ops.is_dirty_writeback
+        if is_dirty_writeback is not None:
+            dirty, writeback = is_dirty_writeback(page)
+    return dirty and not writeback
 
 
 def _shrink_page(page: Page) -> bool:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from errno import EIO
 from typing import TYPE_CHECKING
 
 from .page import PAGE_SHIFT, PAGE_SIZE, Page
@@ -187,8 +189,10 @@ class BdiWriteback:
     """The flusher of one device (struct bdi_writeback). The embedder runs it: it owns the clock and the task.
 
     While needs_timer() is true, call `await do_periodic(now)` every 5 s (dirty_writeback_centisecs); on_dirty is called
-    when the first inode gets dirty, so that the timer can be armed then, and on_wakeup when background writeback
-    should start at once (`await do_background()`).
+    when the first inode gets dirty, so that the timer can be armed then, and on_wakeup, once for any number of wakeups,
+    when `await do_background()` should run soon. Only one of the two works at a time, as there is one flusher thread:
+    a call that comes meanwhile leaves its work to the one that runs. Write errors are the mapping's (wb_err); the
+    flusher goes on.
     """
 
     def __init__(self, bdi: BackingDevInfo) -> None:
@@ -197,6 +201,12 @@ class BdiWriteback:
         """dirty inodes in the order of their first dirtying (dirtied_when_s)"""
         self.on_dirty: Callable[[], None] | None = None
         self.on_wakeup: Callable[[], None] | None = None
+        self._start_all = False
+        """somebody needs clean pages, whatever the thresholds say (WB_start_all)"""
+        self._old_data_now_s: float | None = None
+        """time of a tick whose expired inodes are still to be written"""
+        self._woken = False
+        self._works = False
 
     def needs_timer(self) -> bool:
         return bool(self.b_dirty)
@@ -228,25 +238,50 @@ class BdiWriteback:
         num, den = domain.share(self.bdi)
         return self.bdi.nr_dirty > background * num // den
 
-    def wakeup(self) -> bool:
-        """Ask the embedder for do_background(); False when nobody is there to run it."""
+    def wakeup(self, *, start_all: bool = False) -> bool:
+        """Ask the embedder for do_background(); False when nobody is there to run it. `start_all`: write everything."""
         if self.on_wakeup is None:
             return False
-        self.on_wakeup()
+        self._start_all = self._start_all or start_all
+        if not self._woken:
+            self._woken = True
+            if not self._works:
+                self.on_wakeup()
         return True
 
     async def do_periodic(self, now: float) -> None:
         """One tick of wb_do_writeback: inodes dirty for 30 s, then the background check."""
-        for mapping in list(self.b_dirty):
-            if mapping.dirtied_when_s is not None and now - mapping.dirtied_when_s >= DIRTY_EXPIRE_S:
-                await self._write_inode(mapping, WritebackControl(False, for_kupdate=True, reason="periodic"))
+        self._old_data_now_s = now
         await self.do_background()
 
     async def do_background(self) -> None:
-        """Write until below the background threshold, in chunks of 1024 pages an inode, resumed where each stopped."""
+        """What wakeups asked for, then write until below the background threshold (wb_do_writeback)."""
+        self._woken = True
+        if self._works:
+            return
+        self._works = True
+        try:
+            while self._woken:
+                self._woken = False
+                if self._start_all:
+                    self._start_all = False
+                    await self.writeback_all()
+                now, self._old_data_now_s = self._old_data_now_s, None
+                if now is not None:
+                    await self._write_old_data(now)
+                await self._write_background()
+        finally:
+            self._works = False
+
+    async def _write_old_data(self, now: float) -> None:
+        for mapping in list(self.b_dirty):
+            if mapping.dirtied_when_s is not None and now - mapping.dirtied_when_s >= DIRTY_EXPIRE_S:
+                await self._write_inode(mapping, WritebackControl(False, for_kupdate=True, reason="periodic"))
+
+    async def _write_background(self) -> None:
+        """In chunks of 1024 pages an inode, resumed where each stopped."""
         while self.b_dirty and self.over_bground_thresh():
             before = self.bdi.nr_dirty
-            wrote = False
             for mapping in list(self.b_dirty):
                 if mapping not in self.b_dirty:
                     continue
@@ -256,8 +291,7 @@ class BdiWriteback:
                     False, nr_to_write=MIN_WRITEBACK_PAGES, range_cyclic=True, for_background=True, reason="background"
                 )
                 await self._write_inode(mapping, wbc)
-                wrote = wrote or wbc.nr_to_write != MIN_WRITEBACK_PAGES
-            if not wrote or self.bdi.nr_dirty >= before:
+            if self.bdi.nr_dirty >= before:
                 return  # congested or failing: the next tick tries again
 
     async def writeback_all(self, sync: bool = False) -> None:
@@ -267,7 +301,9 @@ class BdiWriteback:
 
     async def _write_inode(self, mapping: AddressSpace, wbc: WritebackControl) -> None:
         """__writeback_single_inode: pages, then the inode itself; off the list when nothing is dirty any more."""
-        await do_writepages(mapping, wbc)
+        since = mapping.dirtied_when_s
+        with suppress(OSError):  # the mapping remembers it, for fsync
+            await do_writepages(mapping, wbc)
         if mapping.poisoned:
             return
         if wbc.sync_all:
@@ -276,9 +312,12 @@ class BdiWriteback:
         self.forget(mapping)
         write_inode = mapping.a_ops.write_inode
         if write_inode is not None:
-            await write_inode(mapping, wbc)
+            with suppress(OSError):
+                await write_inode(mapping, wbc)
         if mapping.dirty_tags and not mapping.poisoned:
             self.mark_inode_dirty(mapping)
+            if wbc.nr_to_write is not None and wbc.nr_to_write <= 0 and since is not None:
+                mapping.dirtied_when_s = since  # only its quota ran out: it is as old as it was (requeue_io)
 
 
 async def do_writepages(mapping: AddressSpace, wbc: WritebackControl) -> None:
@@ -288,7 +327,11 @@ async def do_writepages(mapping: AddressSpace, wbc: WritebackControl) -> None:
     if a_ops.writepages is not None:
         await a_ops.writepages(mapping, wbc)
     elif a_ops.writepage is not None:
-        await write_cache_pages(mapping, wbc, a_ops.writepage)
+        try:
+            await write_cache_pages(mapping, wbc, a_ops.writepage)
+        except OSError as error:
+            mapping.wb_err.set(error.errno or EIO)
+            raise
 
 
 async def filemap_fdatawrite_range(

@@ -271,6 +271,56 @@ def test_a_writer_without_a_flusher_writes_by_itself() -> None:
     assert fs.cache.dirty.nr_dirty <= 20
 
 
+def test_a_writer_in_a_group_full_of_dirty_pages_is_not_left_waiting_below_the_threshold() -> None:
+    # the machine has few dirty pages, the group nothing else: the flusher must write although no threshold is crossed
+    domain = fp.DirtyDomain(now=lambda: 0.0, dirtyable_pages=1 << 20)
+    fs = ToyFs(new_cache(32, dirty=domain))
+    domain.completed(fs.bdi)
+    tasks = ToyScheduler()
+    fs.deferred = True
+    wakeups: list[bool] = []
+    fs.bdi.wb.on_wakeup = lambda: wakeups.append(True)
+    task = tasks.spawn("write", fp.generic_perform_write(fp.File(fs.create("f", 0)), 0, bytes(100 * PAGE_SIZE)))
+    for _ in range(100):
+        if wakeups:
+            wakeups.clear()
+            tasks.spawn("flusher", fs.bdi.wb.do_background())
+        if fs.pending:
+            fs.complete()
+        tasks.run()
+    assert task.finished and task.result == 100 * PAGE_SIZE
+
+
+def test_one_flusher_works_at_a_time_and_forgets_no_wakeup() -> None:
+    fs, mapping = dirtied(0, deferred=True)
+    tasks = ToyScheduler()
+    assert mapping.pages[0].trylock()
+    first = tasks.spawn("first", fs.bdi.wb.do_background())
+    second = tasks.spawn("second", fs.bdi.wb.do_periodic(100.0))
+    assert second.finished and not first.finished and not fs.written
+    mapping.pages[0].unlock()
+    tasks.run()
+    assert first.finished and fs.written == [0]
+    fs.complete()
+
+
+def test_the_flusher_goes_on_after_an_error_and_the_mapping_remembers_it() -> None:
+    fs, mapping = dirtied(0)
+
+    async def fails(page: fp.Page, wbc: fp.WritebackControl) -> None:
+        fp.set_page_writeback(page)
+        page.unlock()
+        fp.end_page_writeback(page)
+        raise OSError(28, "disk full")
+
+    bad = fp.AddressSpace(fs.cache, ToyInode("bad", 0), fp.AddressSpaceOperations(writepage=fails), fs.bdi)
+    since = bad.wb_err.sample()
+    drive(fp.generic_perform_write(fp.File(bad), 0, b"x"))
+    fs.bdi.wb.b_dirty = {bad: None, mapping: None}
+    drive(fs.bdi.wb.writeback_all())
+    assert fs.written == [0] and bad.wb_err.check(since) == 28 and mapping.wb_err.check(0) == 0
+
+
 def test_uncommitted_pages_count_as_writeback_and_throttle() -> None:
     fs, mapping, tasks, _ = throttled(True)
     fs.cache.dirty.account_unstable(20, fs.bdi)

@@ -210,12 +210,15 @@ def _next_size(size: int, max_pages: int) -> int:
 
 
 def _next_miss(mapping: AddressSpace, index: int, max_scan: int) -> int:
-    """The first index from `index` on that is not cached; index + max_scan if none of max_scan is missing."""
+    """The first index from `index` on that is not cached. If none of max_scan is missing it is the last one scanned.
+
+    So says the code of Linux 6.1's page_cache_next_miss, not its comment; a window may then begin with cached pages.
+    """
     pages = mapping.pages
     for each in range(index, index + max_scan):
         if each not in pages:
             return each
-    return index + max_scan
+    return index + max_scan - 1
 
 
 def _context_readahead(mapping: AddressSpace, ra: FileRaState, index: int, req_size: int, max_pages: int) -> bool:
@@ -224,6 +227,8 @@ def _context_readahead(mapping: AddressSpace, ra: FileRaState, index: int, req_s
     history = 0
     while history < max_pages and history < index and index - 1 - history in pages:
         history += 1
+    if history == max_pages:
+        history -= 1  # page_cache_prev_miss answers with the last page it scanned, though that is cached
     if history <= req_size:
         return False
     if history >= index:

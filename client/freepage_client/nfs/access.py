@@ -61,8 +61,10 @@ async def _cached(inode: NfsInode, key: object, cred: Credential) -> AccessEntry
     revalidated = False
     while True:
         if inode.cache_validity & INVALID_ACCESS:
-            inode.access_cache.clear()
-            inode.cache_validity &= ~INVALID_ACCESS
+            if inode.access_cache:
+                # Linux looks for answers to drop first: without any, the mark stays, and costs one more ACCESS later.
+                inode.access_cache.clear()
+                inode.cache_validity &= ~INVALID_ACCESS
             return None
         entry = inode.access_cache.get(key)
         if entry is None or revalidated or not inode.check_cache_invalid(INVALID_ACCESS):

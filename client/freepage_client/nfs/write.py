@@ -460,8 +460,7 @@ async def filemap_write_and_wait(inode: NfsInode, start: int = 0, end: int | Non
     if not inode.mapping.nrpages:
         return
     await filemap_fdatawrite_range(inode.mapping, start, end)
-    last = None if end is None else (end + PAGE_SIZE - 1) >> PAGE_SHIFT
-    await wait_on_page_writeback_range(inode.mapping, start >> PAGE_SHIFT, last)
+    await wait_on_page_writeback_range(inode.mapping, start, end)
 
 
 # COMMIT.

@@ -84,10 +84,10 @@ class Walk:
     """One path resolution: the directory of the last component, held, and the component's name.
 
     ``last`` is b"" when the path ends at a mount's root or in ``.`` or ``..``; ``parent`` is then the thing itself.
-    ``must_be_dir``: the path ended in a slash.
+    ``must_be_dir``: the path ended in a slash. ``is_mountpoint``: it is a mount's own path, whose name lies outside.
     """
 
-    __slots__ = ("_cred", "_links", "_machine", "flags", "last", "must_be_dir", "parent")
+    __slots__ = ("_cred", "_links", "_machine", "flags", "is_mountpoint", "last", "must_be_dir", "parent")
 
     def __init__(self, machine: Machine, parent: Dentry, cred: Credential, flags: Lookup) -> None:
         self._machine = machine
@@ -97,6 +97,7 @@ class Walk:
         self.parent = parent
         self.last = b""
         self.must_be_dir = False
+        self.is_mountpoint = False
 
     def done(self) -> None:
         dput(self.parent)
@@ -111,6 +112,7 @@ class Walk:
         self.must_be_dir = path.endswith(b"/")
         components = [part for part in path.split(b"/") if part]
         self.last = b""
+        self.is_mountpoint = not components and self.parent.parent is None
         for i, name in enumerate(components):
             inode = directory_of(self.parent)
             if not access_is_cached(inode, MAY_EXEC, self._cred):

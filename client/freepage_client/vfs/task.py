@@ -662,6 +662,8 @@ class Task:
 
     async def _rename(self, path: Path, new_path: Path, reval: Lookup) -> None:
         async with self._walk(path, reval) as old_walk, self._walk(new_path, reval) as new_walk:
+            if old_walk.is_mountpoint or new_walk.is_mountpoint:
+                raise os_error(errno.EXDEV)
             if not old_walk.last or not new_walk.last:
                 raise os_error(errno.EBUSY)
             old_dir, new_dir = directory_of(old_walk.parent), directory_of(new_walk.parent)

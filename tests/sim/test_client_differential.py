@@ -187,6 +187,8 @@ class Local:
         return "ok"
 
     def op_link(self, old: str, new: str) -> object:
+        if stat.S_ISDIR(self._path(old).lstat().st_mode):
+            return "directory"  # which of two errors wins depends on whether NFS has the new name cached
         os.link(self._path(old), self._path(new), follow_symlinks=False)
         return "ok"
 
@@ -306,6 +308,8 @@ class Remote:
         return "ok"
 
     async def op_link(self, old: str, new: str) -> object:
+        if stat.S_ISDIR((await self.task.lstat(self._path(old))).st_mode):
+            return "directory"
         await self.task.link(self._path(old), self._path(new))
         return "ok"
 

@@ -221,14 +221,29 @@ class CacheMachine(RuleBasedStateMachine):
 class ConcurrentMachine(RuleBasedStateMachine):
     """I/O is pending until a rule completes it, and tasks wait for one another. No model of the data, all the rules."""
 
-    @initialize(limit=st.integers(20, 80))
-    def build(self, limit: int) -> None:
+    @initialize(limit=st.integers(20, 80), flusher=st.booleans())
+    def build(self, limit: int, flusher: bool) -> None:
         self.fs = ToyFs(new_cache(limit), io_pages=16)
+        self.woken = False
+        if flusher:
+            self.fs.bdi.wb.on_wakeup = self.wake
         self.fs.deferred = True
         self.fs.keep_pages = True
         self.cache = self.fs.cache
         self.tasks = ToyScheduler()
         self.files = [fp.File(self.fs.create(f"file{number}", MAX_PAGES * PAGE_SIZE)) for number in range(FILES)]
+
+    def wake(self) -> None:
+        self.woken = True
+
+    def run_flusher(self) -> None:
+        if self.woken:
+            self.woken = False
+            self.tasks.spawn("flusher", self.fs.bdi.wb.do_background())
+
+    @rule()
+    def tick(self) -> None:
+        self.spawn("tick", self.fs.bdi.wb.do_periodic(0.0))
 
     def spawn(self, name: str, coro: Any) -> None:
         if len(self.tasks.tasks) > 12:
@@ -277,6 +292,7 @@ class ConcurrentMachine(RuleBasedStateMachine):
     @rule(at=st.integers(0, 50), times=st.integers(1, 5), fails=st.booleans())
     def complete(self, at: int, times: int, fails: bool) -> None:
         self.fs.fail_reads = set(range(0, MAX_PAGES, 7)) if fails else set()
+        self.run_flusher()
         for _ in range(min(times, len(self.fs.pending))):
             self.fs.complete(at)
             for task in self.tasks.tasks:
@@ -300,6 +316,7 @@ class ConcurrentMachine(RuleBasedStateMachine):
         for _ in range(10_000):
             if not self.fs.pending and not self.tasks.tasks:
                 break
+            self.run_flusher()
             if self.fs.pending:
                 self.fs.complete()
             self.tasks.run()

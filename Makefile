@@ -95,10 +95,6 @@ format: $(STAMP)  ## rewrite the sources as ruff likes them
 	$(BIN)/ruff check --fix --quiet
 	$(BIN)/ruff format --quiet
 
-.PHONY: bench
-bench: $(STAMP)  ## the measurements that justify the code, one line each
-	$(BIN)/python -m pytest -q --full tests/bench $(ARGS)
-
 .PHONY: proto-check
 proto-check: $(STAMP)  ## buf: the .proto files' style, and that they break no promise of the last release
 	cd proto && $(abspath $(BIN))/buf lint

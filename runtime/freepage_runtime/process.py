@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 from freepage_runtime.clock import Clock
 from freepage_runtime.errors import UserError
-from freepage_runtime.settings import LOOPBACK, Address
+from freepage_runtime.settings import Address
 
 _PR_SET_PDEATHSIG = 1  # include/uapi/linux/prctl.h
 
@@ -144,10 +144,3 @@ def listen(host: str, port: int, backlog: int = 128) -> socket.socket:
         raise explain_bind_error(host, port, error) from error
     sock.setblocking(False)
     return sock
-
-
-def free_port(host: str = LOOPBACK) -> int:
-    """A port that was free a moment ago. Another process may take it first: where you can, listen on port 0 instead."""
-    with listen(host, 0) as sock:
-        port: int = sock.getsockname()[1]
-    return port

@@ -23,14 +23,6 @@ from freepage_runtime.errors import UserError
 ROLES = ("server", "client")
 
 
-class NoSuchDaemon(UserError):
-    """No living daemon fits."""
-
-
-class AmbiguousDaemon(UserError):
-    """More than one does, and the user did not say which."""
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Daemon:
     """One running server or client process. Addresses are ``host:port`` texts, None where it does not listen."""
@@ -167,17 +159,3 @@ def list_daemons(role: str | None = None) -> list[Daemon]:
         elif role is None or daemon.role == role:
             living.append(daemon)
     return sorted(living, key=lambda daemon: (daemon.started_ns, daemon.name))
-
-
-def find_daemon(role: str, name: str | None = None) -> Daemon:
-    """The one living daemon of that role, and of that name if one is given; else a UserError that lists the choice."""
-    candidates = list_daemons(role)
-    chosen = [daemon for daemon in candidates if name is None or daemon.name == name]
-    if len(chosen) == 1:
-        return chosen[0]
-    if not candidates:
-        raise NoSuchDaemon(f"no freepage {role} is running here (start one, or name it with --address)")
-    names = ", ".join(f"{daemon.name} (pid {daemon.pid})" for daemon in (chosen or candidates))
-    if not chosen:
-        raise NoSuchDaemon(f"no freepage {role} is called {name!r}; running: {names}")
-    raise AmbiguousDaemon(f"more than one freepage {role} is running, say which: {names}")

@@ -1,9 +1,8 @@
-"""Settings as people write them: sizes, durations and addresses, with errors that say what would have been right."""
+"""Settings as people write them: sizes and addresses, with errors that say what would have been right."""
 
 from __future__ import annotations
 
 import ipaddress
-import math
 import re
 from typing import NamedTuple
 
@@ -12,14 +11,11 @@ from freepage_runtime.errors import SettingError
 LOOPBACK = "127.0.0.1"
 
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*")
-_DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*")
 
 _SIZE_UNITS = {"": 1, "b": 1}
 for _power, _letter in enumerate("kmgt", start=1):
     # A lone letter is binary, as in mount options and /proc; "kB" keeps its decimal meaning.
     _SIZE_UNITS |= {_letter: 1024**_power, f"{_letter}ib": 1024**_power, f"{_letter}b": 1000**_power}
-
-_DURATION_UNITS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 def parse_size(text: str | int) -> int:
@@ -47,19 +43,6 @@ def format_size(size: int) -> str:
     units = ("KiB", "MiB", "GiB", "TiB")
     power = min((abs(size).bit_length() - 1) // 10, len(units))
     return f"{size / 1024**power:.1f}".removesuffix(".0") + f" {units[power - 1]}"
-
-
-def parse_duration(text: str | float) -> float:
-    """Seconds in ``"250ms"``, ``"30"``, ``"30s"``, ``"5m"`` or ``"1h"``; SettingError for anything else."""
-    if isinstance(text, str):
-        match = _DURATION.fullmatch(text)
-        unit = _DURATION_UNITS.get(match[2]) if match else None
-        if match is None or unit is None:
-            raise SettingError(f"not a duration: {text!r} (write it like 250ms, 30s, 5m or 1h)")
-        return float(match[1]) * unit
-    if not math.isfinite(text) or text < 0:
-        raise SettingError(f"not a duration in seconds: {text}")
-    return float(text)
 
 
 def is_loopback(host: str) -> bool:

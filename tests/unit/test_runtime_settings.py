@@ -10,7 +10,6 @@ from freepage_runtime.settings import (
     format_size,
     is_loopback,
     parse_address,
-    parse_duration,
     parse_size,
 )
 
@@ -63,19 +62,6 @@ def test_sizes_for_people() -> None:
         "64 MiB",
         "5120 TiB",
     ]
-
-
-@pytest.mark.parametrize(
-    ("text", "seconds"), [("250ms", 0.25), ("30", 30), ("30s", 30), ("1.5m", 90), ("1h", 3600), (0.5, 0.5)]
-)
-def test_durations(text: str | float, seconds: float) -> None:
-    assert parse_duration(text) == pytest.approx(seconds)
-
-
-@pytest.mark.parametrize("text", ["", "s", "-1", "1d", "1S", float("nan"), float("inf"), -1.0])
-def test_what_is_not_a_duration(text: str | float) -> None:
-    with pytest.raises(SettingError, match="not a duration"):
-        parse_duration(text)
 
 
 @pytest.mark.parametrize(

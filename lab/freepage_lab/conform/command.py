@@ -12,10 +12,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from freepage_lab.conform.compare import Comparison
 from freepage_lab.conform.report import print_report, table
-from freepage_lab.conform.suite import Report, load_cases, run_cases
+from freepage_lab.conform.suite import Report, Transport, load_cases, run_cases
 from freepage_runtime.errors import UserError
-
-TRANSPORTS = ("sim", "grpc")
 
 
 def conform(
@@ -29,8 +27,7 @@ def conform(
     console: Console | None = None,
 ) -> bool:
     """Whether all compared cells are equal. Raises UserError for what cannot be run."""
-    if transport not in TRANSPORTS:
-        raise UserError(f"there is no transport {transport!r}: choose {' or '.join(TRANSPORTS)}")
+    over = _transport(transport)
     if console is None:
         console = Console()
         if not console.is_terminal and "COLUMNS" not in os.environ:
@@ -55,7 +52,9 @@ def conform(
             report.add(comparison)
             bar.update(running, advance=1, description=comparison.workload)
 
-        run_cases(cases, jobs=jobs or os.cpu_count() or 1, done=done)
+        run_cases(cases, jobs=jobs or os.cpu_count() or 1, done=done, transport=over)
+    finished.sort(key=lambda comparison: comparison.workload)
+    report.comparisons.sort(key=lambda comparison: comparison.workload)
     console.print(table(finished, console.width))
     print_report(console, report)
     if json_file is not None:
@@ -64,3 +63,10 @@ def conform(
         except OSError as error:
             raise UserError(f"cannot write {json_file}: {error.strerror}") from None
     return report.all_equal
+
+
+def _transport(name: str) -> Transport:
+    match name:
+        case "sim" | "grpc":
+            return name
+    raise UserError(f"there is no transport {name!r}: choose sim or grpc")

@@ -87,6 +87,11 @@ class Workload:
     versions: tuple[str, ...] | None = None
 
     @property
+    def least_s(self) -> float:
+        """Seconds that the script sleeps at least; loops count once."""
+        return float(sum(step["seconds"] for step in walk(self.steps) if step.op == "sleep"))
+
+    @property
     def runs_on_nfs3(self) -> bool:
         return self.versions is None or "3" in self.versions
 

@@ -49,6 +49,10 @@ class Venue(Protocol):
         """What clients mount: SERVER:/EXPORT."""
         ...
 
+    async def sleep(self, seconds: float) -> None:
+        """Let time pass for everybody; what the script does costs no time but that of its RPCs."""
+        ...
+
     def local_task(self) -> LocalTask: ...
     def network(self, hostname: str) -> Network: ...
 
@@ -95,7 +99,7 @@ class Stage:
         await setup.close_descriptors()
         await self._venue.server.sync()
         await self._venue.server.drop_caches()
-        await self._venue.clock.sleep(AFTER_SETUP_S)
+        await self._venue.sleep(AFTER_SETUP_S)
 
     async def _mount(self) -> None:
         from freepage_client.machine import Machine
@@ -121,7 +125,7 @@ class Stage:
             mount = await machine.mount(self._venue.source, mount_point(client), options)
             if environment.read_ahead_kb is not None:
                 mount.bdi.ra_pages = environment.read_ahead_kb << 10 >> PAGE_SHIFT
-            await self._venue.clock.sleep(SETTLE_S)
+            await self._venue.sleep(SETTLE_S)
             self._tasks[client] = machine.task()
         root = await self._local.stat("/")
         self._names.set(root.st_ino, ".")
@@ -144,7 +148,7 @@ class Stage:
     # --- what the executor asks of the machine ----------------------------------------------------------------------
 
     async def sleep(self, seconds: float) -> None:
-        await self._venue.clock.sleep(seconds)
+        await self._venue.sleep(seconds)
 
     async def drop_caches(self, what: int) -> None:
         for machine in self._machines.values():
@@ -164,7 +168,7 @@ class Stage:
         self._note_name(attributes, path)
 
     async def checkpoint(self, label: str) -> None:
-        await self._venue.clock.sleep(SETTLE_S)
+        await self._venue.sleep(SETTLE_S)
         await self._observe(label)
 
     async def _observe(self, label: str) -> None:
@@ -180,7 +184,7 @@ class Stage:
         for machine in self._machines.values():
             # Who reads /proc/kpageflags and writes the results fills the CPU's lru_add batch with pages of his own.
             lru_add_drain(machine.cache.memcg)
-        await self._venue.clock.sleep(pause)
+        await self._venue.sleep(pause)
 
     # --- taking notes -----------------------------------------------------------------------------------------------
 

@@ -183,7 +183,7 @@ class SimNetwork:
         try:
             while line.inbox:
                 call = line.inbox.popleft()
-                await asyncio.sleep(self.latency.of(_data_bytes(call.args)) + call.delay_s)
+                await asyncio.sleep(self.latency.of(data_bytes(call.args)) + call.delay_s)
                 outcome: object
                 try:
                     outcome = await line.handler.call(call.procedure, call.header, call.args, call.peer)
@@ -191,7 +191,7 @@ class SimNetwork:
                     raise
                 except Exception as error:
                     outcome = error
-                await asyncio.sleep(self.latency.of(_data_bytes(outcome)))
+                await asyncio.sleep(self.latency.of(data_bytes(outcome)))
                 if not call.reply.done() and not call.lose_reply:
                     call.reply.set_result(outcome)
         finally:
@@ -225,7 +225,7 @@ class _HostView:
         return SimTransport(self._network, server, self._hostname)
 
 
-def _data_bytes(message: object) -> int:
+def data_bytes(message: object) -> int:
     """Bytes of file data that the arguments or result carry: those of READ and WRITE, nothing else is bulky."""
     data = getattr(message, "data", None)
     return len(data) if data is not None else 0

@@ -18,12 +18,11 @@ from freepage_client.nfs.errors import os_error
 from freepage_client.nfs.options import parse_mount_options
 from freepage_client.nfs.super import NfsServer
 from freepage_client.nfs.transport import Clock, Network
+from freepage_client.timer import timer_delay_s
 from freepage_client.vfs.task import Task
 from freepage_proto.rpc import AuthSys
 
 PAGE_SIZE = 4096
-DIRTY_WRITEBACK_INTERVAL_S = 5.0
-"""dirty_writeback_centisecs: how often the flusher of a mount with dirty inodes wakes."""
 CONGESTION_MAX_PAGES = (256 << 20) // PAGE_SIZE
 
 SLAB_CACHES = (
@@ -213,11 +212,14 @@ class Machine:
             self._flushers[mount] = asyncio.get_running_loop().create_task(self._flush_periodically(mount))
 
     async def _flush_periodically(self, mount: NfsServer) -> None:
-        """The mount's flusher thread: it wakes every five seconds while anything is dirty."""
+        """The mount's flusher thread: it wakes about every five seconds while anything is dirty (wb_wakeup_delayed)."""
         wb = mount.bdi.wb
         try:
             while wb.needs_timer():
-                await self.clock.sleep(DIRTY_WRITEBACK_INTERVAL_S)
+                interval_s = self.cache.dirty.dirty_writeback_centisecs / 100
+                if not interval_s:
+                    return
+                await self.clock.sleep(timer_delay_s(self.clock.now(), interval_s))
                 try:
                     await wb.do_periodic(self.clock.now())
                 except OSError as error:

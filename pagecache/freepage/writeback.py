@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from .address_space import AddressSpace
     from .wait import WaitQueue
 
-DIRTY_WRITEBACK_INTERVAL_S = 5.0
-DIRTY_EXPIRE_S = 30.0
+DIRTY_WRITEBACK_CENTISECS = 500
+DIRTY_EXPIRE_CENTISECS = 3000
 COMPLETIONS_PERIOD_S = 3.0
 MIN_WRITEBACK_PAGES = 1024
 VM_READAHEAD_PAGES = 32
@@ -81,6 +81,10 @@ class DirtyDomain:
         self.background_ratio = background_ratio
         self.dirty_bytes = dirty_bytes
         self.background_bytes = background_bytes
+        self.dirty_expire_centisecs = DIRTY_EXPIRE_CENTISECS
+        """how old dirty data may get before the flusher writes them"""
+        self.dirty_writeback_centisecs = DIRTY_WRITEBACK_CENTISECS
+        """how often a flusher with dirty inodes wakes; 0: never"""
         self.nr_dirty = 0
         self.nr_writeback = 0
         """pages under writeback, and NFS pages written but not committed"""
@@ -274,8 +278,9 @@ class BdiWriteback:
             self._works = False
 
     async def _write_old_data(self, now: float) -> None:
+        expire_s = self.bdi.domain.dirty_expire_centisecs / 100
         for mapping in list(self.b_dirty):
-            if mapping.dirtied_when_s is not None and now - mapping.dirtied_when_s >= DIRTY_EXPIRE_S:
+            if mapping.dirtied_when_s is not None and now - mapping.dirtied_when_s >= expire_s:
                 await self._write_inode(mapping, WritebackControl(False, for_kupdate=True, reason="periodic"))
 
     async def _write_background(self) -> None:

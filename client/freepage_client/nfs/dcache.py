@@ -100,7 +100,7 @@ def dput(dentry: Dentry) -> None:
     if dentry.count:
         return
     inode = dentry.inode
-    if dentry.is_sillyrenamed or (inode is not None and inode.stale):
+    if dentry.hashed and (dentry.is_sillyrenamed or (inode is not None and inode.stale)):
         d_drop(dentry)
     elif not dentry.hashed:
         _kill(dentry)

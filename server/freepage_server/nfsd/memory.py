@@ -2,12 +2,13 @@
 
 Directories count ``2 + subdirectories`` links, timestamps are the wall clock floored to a granule (4 ms: one tick of
 a 250 Hz kernel, as in the recordings), and a sparse file costs what was written to it: data are a dict of 4 KiB
-blocks. Inode numbers are never used twice, so a key (the number itself) can only ever mean one inode.
+blocks. Inode numbers are used again, the lowest free one first, as ext4 does; a key is a number of its own that never is.
 """
 
 from __future__ import annotations
 
 import errno
+import heapq
 import os
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
@@ -69,13 +70,15 @@ class _Node:
         "parent",
         "rdev",
         "reserved",
+        "serial",
         "size",
         "target",
         "type",
         "uid",
     )
 
-    def __init__(self, ino: int, type: FType3, mode: int, uid: int, gid: int, now_ns: int) -> None:
+    def __init__(self, serial: int, ino: int, type: FType3, mode: int, uid: int, gid: int, now_ns: int) -> None:
+        self.serial = serial
         self.ino = ino
         self.type = type
         self.mode = mode
@@ -116,10 +119,12 @@ class MemoryStorage:
         self.max_file_size = MAX_FILE_SIZE
         self.capacity_bytes = capacity_bytes
         self._wall_ns = wall_ns
-        self._next_ino = FIRST_INO
+        self._next_serial = self._next_ino = FIRST_INO
+        self._free_inos: list[int] = []
+        """A heap: of the numbers that were given out and came back, the lowest is given out next."""
         self._used_blocks = 0
         """Blocks with data plus blocks reserved: what statfs counts as taken."""
-        self._root = _Node(ROOT_INO, FType3.DIR, root_mode, root_uid, root_gid, self.now_ns())
+        self._root = _Node(ROOT_INO, ROOT_INO, FType3.DIR, root_mode, root_uid, root_gid, self.now_ns())
         self._root.parent = self._root
         self._nodes: dict[int, _Node] = {ROOT_INO: self._root}
 
@@ -459,9 +464,14 @@ class MemoryStorage:
             if type is FType3.DIR:
                 mode |= S_ISGID
         now = self.now_ns()
-        node = _Node(self._next_ino, type, mode, uid, gid, now)
-        self._next_ino += 1
-        self._nodes[node.ino] = node
+        if self._free_inos:
+            ino = heapq.heappop(self._free_inos)
+        else:
+            ino = self._next_ino
+            self._next_ino += 1
+        node = _Node(self._next_serial, ino, type, mode, uid, gid, now)
+        self._next_serial += 1
+        self._nodes[node.serial] = node
         self._enter(parent, name, node, now)
         if type is FType3.DIR:
             parent.nlink += 1
@@ -485,12 +495,16 @@ class MemoryStorage:
         if node.nlink == 0:
             self._free(list(node.blocks), node)
             self._used_blocks -= len(node.reserved)
-            del self._nodes[node.ino]
+            self._forget(node)
 
     def _remove_directory(self, node: _Node, parent: _Node) -> None:
         node.nlink = 0
         parent.nlink -= 1
-        del self._nodes[node.ino]
+        self._forget(node)
+
+    def _forget(self, node: _Node) -> None:
+        del self._nodes[node.serial]
+        heapq.heappush(self._free_inos, node.ino)
 
     def _is_below(self, node: _Node, ancestor: _Node) -> bool:
         while node is not ancestor:
@@ -511,4 +525,4 @@ class MemoryStorage:
 
 
 def _key(node: _Node) -> Key:
-    return node.ino.to_bytes(8, "big")
+    return node.serial.to_bytes(8, "big")

@@ -49,6 +49,10 @@ class SimVenue:
         return self._world.network.view_from(hostname)
 
 
+AFTERMATH_S = 0.005
+"""How long a client is given to make use of a reply."""
+
+
 class ServerTime:
     """The date on a server behind gRPC: it runs while the script sleeps, and an RPC moves it by what one costs.
 
@@ -126,7 +130,9 @@ class GrpcVenue:
             await server.stop()
 
     async def sleep(self, seconds: float) -> None:
+        """As long as asked, and until what is in flight has come home, for which a busy machine may need longer."""
         await self._time.sleep(seconds)
+        await self._network.idle()
 
     def local_task(self) -> LocalTask:
         from freepage_server.nfsd.local import LocalTask
@@ -145,16 +151,31 @@ class _OneAtATime:
         self._time = time
         self._turn = asyncio.Lock()
         self._latency = Latency()
+        self._in_flight = 0
+        self._quiet = asyncio.Event()
+        self._quiet.set()
 
     def connect(self, server: str) -> _InTurn:
         return _InTurn(self, self._network.connect(server))
 
     async def call(self, transport: Transport, procedure: Procedure, header: CallHeader, args: object) -> object:
-        async with self._turn:
-            self._time.advance(self._latency.of(data_bytes(args)))
-            result = await transport.call(procedure, header, args)
-            self._time.advance(self._latency.of(data_bytes(result)))
-            return result
+        self._in_flight += 1
+        self._quiet.clear()
+        try:
+            async with self._turn:
+                self._time.advance(self._latency.of(data_bytes(args)))
+                result = await transport.call(procedure, header, args)
+                self._time.advance(self._latency.of(data_bytes(result)))
+                return result
+        finally:
+            self._in_flight -= 1
+            if not self._in_flight:
+                self._quiet.set()
+
+    async def idle(self) -> None:
+        """Return when no call is under way, and the client has dealt with the last reply."""
+        await self._quiet.wait()
+        await asyncio.sleep(AFTERMATH_S)
 
 
 class _InTurn:

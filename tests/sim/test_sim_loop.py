@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from freepage_lab.sim import Deadlock, run
+from freepage_lab.sim import Deadlock, Livelock, loop, run
 
 
 def test_idle_time_is_skipped() -> None:
@@ -64,6 +64,17 @@ def test_deadlock_names_who_waits_where() -> None:
         await asyncio.create_task(wait_for_godot(), name="vladimir")
 
     with pytest.raises(Deadlock, match=r"(?s)vladimir waits in wait_for_godot \(test_sim_loop.py:\d+\)"):
+        run(main())
+
+
+def test_livelock_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "MAX_TURNS_AT_ONE_INSTANT", 1000)
+
+    async def main() -> None:
+        for _ in range(1_000_000):
+            await asyncio.sleep(0)
+
+    with pytest.raises(Livelock, match="no time has passed"):
         run(main())
 
 

@@ -27,6 +27,14 @@ class Deadlock(RuntimeError):
     """Every task waits for another one and no timer is pending: in real time this would hang for ever."""
 
 
+class Livelock(RuntimeError):
+    """Tasks keep waking each other and time does not pass: in real time this would burn a processor for ever."""
+
+
+MAX_TURNS_AT_ONE_INSTANT = 1_000_000
+"""Turns of the loop after which an instant that does not end is a :class:`Livelock`. A busy one takes hundreds."""
+
+
 class VirtualTimeLoop(asyncio.BaseEventLoop):
     """asyncio's own scheduler over a selector that skips time instead of waiting.
 
@@ -66,7 +74,7 @@ class VirtualTimeLoop(asyncio.BaseEventLoop):
     def _skip_to_next_timer(self) -> None:
         scheduled: list[asyncio.TimerHandle] = self._scheduled  # type: ignore[attr-defined]
         if not scheduled:
-            raise Deadlock(_story_of_waiting_tasks(self))
+            raise Deadlock(f"deadlock: no task can run and no timer is pending{_waiting_tasks(self)}")
         self._now = max(self._now, scheduled[0].when())
 
     # What BaseEventLoop leaves to its selector subclasses.
@@ -102,18 +110,26 @@ class _TimeSkipper:
 
     def __init__(self, loop: VirtualTimeLoop) -> None:
         self._loop = loop
+        self._turns = 0
 
     def select(self, timeout: float | None) -> list[object]:
         if timeout is None or timeout > 0:
+            self._turns = 0
             self._loop._skip_to_next_timer()
+        else:
+            self._turns += 1
+            if self._turns > MAX_TURNS_AT_ONE_INSTANT:
+                turns, self._turns = self._turns, 0  # the tasks' cancellation takes turns as well
+                raise Livelock(f"livelock: {turns} turns and no time has passed{_waiting_tasks(self._loop)}")
         return []
 
     def close(self) -> None:
         pass
 
 
-def _story_of_waiting_tasks(loop: asyncio.AbstractEventLoop) -> str:
-    lines = ["deadlock: no task can run and no timer is pending"]
+def _waiting_tasks(loop: asyncio.AbstractEventLoop) -> str:
+    """One line per task: its name, and the functions in which it waits, innermost first."""
+    lines = [""]
     for task in sorted(asyncio.all_tasks(loop), key=lambda task: task.get_name()):
         stack = task.get_stack(limit=8)
         where = " <- ".join(

@@ -8,6 +8,7 @@ from errno import EIO
 from typing import TYPE_CHECKING
 
 from .page import PAGE_SHIFT, PAGE_SIZE, Page
+from .proportions import GlobalProportion, LocalProportion
 from .swap import rotate_reclaimable_page
 
 if TYPE_CHECKING:
@@ -93,8 +94,7 @@ class DirtyDomain:
         self.bdis: list[BackingDevInfo] = []
         self.throttled: list[WaitQueue] = []
         """one queue for each page cache of the domain: tasks waiting for writeback to get further"""
-        self._completions = 1  # fprop_global_init starts at 1, so that no period is without events
-        self._period = 0
+        self._completions = GlobalProportion()
         self._period_end_s: float | None = None
 
     def limits(self) -> tuple[int, int]:
@@ -128,36 +128,25 @@ class DirtyDomain:
             if queue:
                 queue.wake_all()
 
-    # -- the share of each device in recent completions (lib/flex_proportions.c) -------------------------------
+    # -- the share of each device in recent completions --------------------------------------------------------
 
     def completed(self, bdi: BackingDevInfo) -> None:
-        """One page's writeback ended."""
+        """One page's writeback ended (wb_domain_writeout_add)."""
         self._advance()
-        bdi.catch_up(self._period)
-        bdi.completions += 1
-        self._completions += 1
+        bdi.completions.add(self._completions, 1)
         if self._period_end_s is None:
             self._period_end_s = self.now() + COMPLETIONS_PERIOD_S
 
     def share(self, bdi: BackingDevInfo) -> tuple[int, int]:
         """(numerator, denominator) of the device's fraction of recently completed writeback."""
         self._advance()
-        bdi.catch_up(self._period)
-        num, den = bdi.completions, self._completions
-        if den <= num:
-            den = num or 1
-        return num, den
+        return bdi.completions.fraction(self._completions)
 
     def _advance(self) -> None:
-        """Every 3 s the counts are halved, until nothing is left to halve."""
+        """Every 3 s the completions are halved, until nothing is left to halve (writeout_period)."""
         now = self.now()
         while self._period_end_s is not None and now >= self._period_end_s:
-            if self._completions <= 1:
-                self._period_end_s = None
-                break
-            self._completions >>= 1
-            self._period += 1
-            self._period_end_s += COMPLETIONS_PERIOD_S
+            self._period_end_s = self._period_end_s + COMPLETIONS_PERIOD_S if self._completions.new_period() else None
 
 
 class BackingDevInfo:
@@ -174,15 +163,9 @@ class BackingDevInfo:
         """optimal I/O size (NFS: rsize / 4096)"""
         self.nr_dirty = 0
         self.nr_writeback = 0
-        self.completions = 0
-        self.period = 0
+        self.completions = LocalProportion()
         self.wb = BdiWriteback(self)
         domain.bdis.append(self)
-
-    def catch_up(self, period: int) -> None:
-        if self.period != period:
-            self.completions >>= min(period - self.period, 64)
-            self.period = period
 
     def unregister(self) -> None:
         """The mount goes away (bdi_unregister)."""

@@ -2,7 +2,8 @@
 
 Directories count ``2 + subdirectories`` links, timestamps are the wall clock floored to a granule (4 ms: one tick of
 a 250 Hz kernel, as in the recordings), and a sparse file costs what was written to it: data are a dict of 4 KiB
-blocks. Inode numbers are used again, the lowest free one first, as ext4 does; a key is a number of its own that never is.
+blocks. Inode numbers are used again, the lowest free one first, as ext4 does; a key is a number of its own that never
+is.
 """
 
 from __future__ import annotations

@@ -172,6 +172,9 @@ class Machine:
             raise os_error(errno.EBUSY, mountpoint)
         if any(task.cwd is not None and task.cwd.mount is mount for task in self.tasks):
             raise os_error(errno.EBUSY, mountpoint)
+        if mount.walks:
+            raise os_error(errno.EBUSY, mountpoint)
+        mount.active = False
         await mount.bdi.wb.writeback_all(sync=True)
         await self.drain_tasks()
         pinned = mount.busy_dentries()

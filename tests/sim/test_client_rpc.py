@@ -165,3 +165,20 @@ def test_what_cannot_be_mounted_says_why(source: str, mountpoint: str, error: in
         assert caught.value.errno == error
 
     run_world(story)
+
+
+def test_a_mount_is_busy_while_a_path_below_it_is_walked() -> None:
+    async def story(world: World) -> None:
+        machine = await world.client()
+        task = machine.task()
+        opening = asyncio.get_running_loop().create_task(task.open("/mnt/f", os.O_RDWR | os.O_CREAT))
+        await world.clock.sleep(0.000_3)
+        with pytest.raises(OSError) as caught:
+            await machine.umount("/mnt")
+        assert caught.value.errno == errno.EBUSY
+        await task.close(await opening)
+        assert await machine.umount("/mnt") == []
+        with pytest.raises(FileNotFoundError):
+            await task.stat("/mnt/f")
+
+    run_world(story)

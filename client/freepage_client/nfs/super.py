@@ -75,6 +75,9 @@ class NfsServer:
         self.root_fh: FileHandle = b""
         self.root: Dentry | None = None
         self.active = False
+        """From the end of mounting to the beginning of unmounting: walks may enter."""
+        self.walks = 0
+        """System calls by path that are under way below this mount: it is busy meanwhile."""
         self.writeback = 0
         self.write_congested = False
 

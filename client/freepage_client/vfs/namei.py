@@ -207,7 +207,7 @@ def resolve_mount(machine: Machine, path: bytes) -> tuple[Dentry, bytes]:
     for mount in machine.mounts:
         point = mount.mountpoint
         inside = text == point or text.startswith(point + "/")
-        if inside and (best is None or len(point) > len(best.mountpoint)):
+        if inside and mount.active and (best is None or len(point) > len(best.mountpoint)):
             best = mount
     if best is None or best.root is None:
         raise os_error(errno.ENOENT, text)

@@ -130,12 +130,15 @@ class Task:
             start, rest = self.cwd, raw
         else:
             raise os_error(errno.ENOENT, path)
+        mount = start.mount
+        mount.walks += 1
         walk = Walk(self.machine, dget(start), self.cred, reval)
         try:
             await walk.to_parent(rest)
             yield walk
         finally:
             walk.done()
+            mount.walks -= 1
 
     @asynccontextmanager
     async def _existing(self, path: Path, reval: Lookup, *, follow: bool = True) -> AsyncIterator[Dentry]:

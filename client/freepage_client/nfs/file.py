@@ -26,7 +26,7 @@ from freepage_client.nfs import direct
 from freepage_client.nfs.errors import os_error
 from freepage_client.nfs.inode import INVALID_CHANGE, INVALID_DATA, INVALID_SIZE
 from freepage_client.nfs.open_context import OpenContext
-from freepage_client.nfs.read import page_length, readahead, readpage
+from freepage_client.nfs.read import readahead, readpage
 from freepage_client.nfs.revalidate import (
     clear_invalid_mapping,
     force_revalidate_inode,
@@ -260,7 +260,7 @@ def _wants_read_modify_write(file: NfsFile, page: Page, pos: int, length: int) -
     """Is reading the page before writing into it cheaper than what a partial page costs later?"""
     if page.uptodate or page.private is not None or not file.may_read:
         return False
-    valid = page_length(file.inode, page)
+    valid = file.inode.page_length(page)
     offset = pos & (PAGE_SIZE - 1)
     covers_all = not valid or (not offset and offset + length >= valid)
     return not covers_all

@@ -13,7 +13,7 @@ import stat
 from enum import IntFlag
 from typing import TYPE_CHECKING
 
-from freepage import AddressSpace
+from freepage import PAGE_SHIFT, PAGE_SIZE, AddressSpace, Page
 from freepage_client.nfs.fattr import NfsFattr, change_attribute
 from freepage_proto.nfs3 import Fattr3, FileHandle, FType3
 
@@ -226,6 +226,10 @@ class NfsInode:
     def new_gencount_barrier(self) -> None:
         """Make every reply to a request already on its way count as old."""
         self.attr_gencount = self.server.machine.next_gencount()
+
+    def page_length(self, page: Page) -> int:
+        """How many of the page's bytes lie before the end of the file (nfs_page_length)."""
+        return min(max(self.i_size - (page.index << PAGE_SHIFT), 0), PAGE_SIZE)
 
     # Writers.
 

@@ -26,12 +26,6 @@ if TYPE_CHECKING:
     from freepage_client.nfs.inode import NfsInode
 
 
-def page_length(inode: NfsInode, page: Page) -> int:
-    """How many of the page's bytes lie before the end of the file (nfs_page_length)."""
-    left = inode.i_size - (page.index << PAGE_SHIFT)
-    return min(max(left, 0), PAGE_SIZE)
-
-
 class _Reader:
     """One readahead or readpage: a descriptor and the calls it made (struct nfs_readdesc)."""
 
@@ -44,7 +38,7 @@ class _Reader:
     def add_page(self, page: Page) -> None:
         """Queue one locked page; a page wholly beyond the end is zeroed here and now (readpage_async_filler)."""
         inode = self.inode
-        length = page_length(inode, page)
+        length = inode.page_length(page)
         if not length:
             page.fill(b"")
             page.uptodate = True

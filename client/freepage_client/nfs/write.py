@@ -129,11 +129,6 @@ def cancel_request(page: Page) -> None:
 # From write(2) to a dirty page.
 
 
-def _page_length(inode: NfsInode, page: Page) -> int:
-    left = inode.i_size - (page.index << PAGE_SHIFT)
-    return min(max(left, 0), PAGE_SIZE)
-
-
 def _page_is_trusted(page: Page, inode: NfsInode, page_length: int) -> bool:
     """May a write rely on the bytes around it (nfs_write_pageuptodate)?"""
     if inode.cache_validity & (INVALID_CHANGE | INVALID_SIZE):
@@ -160,7 +155,7 @@ async def update_page(file: NfsFile, page: Page, offset: int, count: int) -> Non
     inode.server.stats.events["vfsupdatepage"] += 1
     if not count:
         return
-    page_length = _page_length(inode, page)
+    page_length = inode.page_length(page)
     if _can_extend_write(file, page, inode, page_length):
         count = max(count + offset, page_length)
         offset = 0
@@ -175,7 +170,7 @@ async def update_page(file: NfsFile, page: Page, offset: int, count: int) -> Non
         request.busy = True
         attach_request(inode, request)
     _grow_file(inode, page, offset, count)
-    if not page.uptodate and request.offset == 0 and request.end >= _page_length(inode, page):
+    if not page.uptodate and request.offset == 0 and request.end >= inode.page_length(page):
         page.uptodate = True
     filemap_dirty_page(page)
     request.unlock()
@@ -565,7 +560,7 @@ async def write_end(file: NfsFile, mapping: AddressSpace, pos: int, length: int,
     offset = pos & (PAGE_SIZE - 1)
     end = offset + copied
     if not page.uptodate:
-        page_length = _page_length(inode, page)
+        page_length = inode.page_length(page)
         buffer = page.writable()
         if not page_length:
             buffer[:offset] = bytes(offset)

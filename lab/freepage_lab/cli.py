@@ -96,6 +96,15 @@ def server(
     listen: Annotated[
         str, typer.Option("--listen", metavar="HOST:PORT", help="Where NFS listens; port 0: any.")
     ] = "127.0.0.1:2049",
+    state: Annotated[
+        Path | None,
+        typer.Option(
+            "--state",
+            metavar="DIR",
+            help="Keeps file handles valid over a restart (default: ~/.local/state/freepage/server-NAME; "
+            "nothing for port 0).",
+        ),
+    ] = None,
     control: ControlOption = "127.0.0.1:0",
     metrics: MetricsOption = "127.0.0.1:0",
     token_file: TokenOption = None,
@@ -120,6 +129,7 @@ def server(
         name=name,
         exports=tuple(ExportSetting.parse(text) for text in export),
         listen=parse_address(listen),
+        state=state,
         control=parse_address(control),
         metrics=_address_or_none(metrics),
         token_file=token_file,

@@ -65,10 +65,10 @@ class Rig:
             self.storage = MemoryStorage(self.clock.wall_ns, root_uid=ME.uid, root_gid=ME.gid)
         else:
             path.chmod(0o755)  # as the root in memory has it
-            self.storage = DirectoryStorage(path, offload=offload)
+            self.storage = DirectoryStorage(path, offload=offload, table=settings.pop("table", None))
         export_settings = settings.pop("export", {})
         settings.setdefault("strict", True)
-        self.export = Export("/export", self.storage, sync=False, **export_settings)
+        self.export = Export("/export", self.storage, **{"sync": False, **export_settings})
         self.server = NfsServer([self.export], clock=self.clock, wall_ns=self.clock.wall_ns, **settings)
         self.xids = itertools.count(1)
         self.root = self.server.handles.encode(self.export.id, self.storage.root())

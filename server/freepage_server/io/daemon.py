@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
+import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,13 +19,12 @@ from freepage_runtime.daemon import STOP_GRACE_S, DaemonSettings, Frame, listen,
 from freepage_runtime.errors import SettingError, UserError
 from freepage_runtime.logs import fields
 from freepage_runtime.ops import add as add_ops
-from freepage_runtime.registry import runtime_directory
 from freepage_runtime.settings import LOOPBACK, Address, format_size
-from freepage_runtime.token import load_or_create
 from freepage_server.io import metrics
 from freepage_server.io.directory import DirectoryStorage
 from freepage_server.io.replace import replace_pages
 from freepage_server.io.service import MAX_EXECUTING_CALLS, NfsService, make_server
+from freepage_server.io.state import ServerState, default_state_directory
 from freepage_server.nfsd.export import Export, Squash
 from freepage_server.nfsd.server import NfsServer
 
@@ -67,19 +67,26 @@ class ExportSetting:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ServerSettings(DaemonSettings):
-    """``secret_file`` keys the file handles and is made when there is none.
+    """``state`` is the directory where the server keeps the key of its file handles and where each file was seen.
 
-    Without one it is kept in the user's runtime directory: handles then survive a restart of the server, but not of the
-    machine.
+    None: a directory of the user's named after the server (`default_state_directory`); but a server on any free port
+    keeps nothing, because no client will find it there again.
     """
 
     exports: tuple[ExportSetting, ...]
     listen: Address = Address(LOOPBACK, 0)
     max_calls: int = MAX_EXECUTING_CALLS
-    secret_file: Path | None = None
+    state: Path | None = None
 
 
-def open_exports(settings: tuple[ExportSetting, ...]) -> list[Export]:
+def open_state(settings: ServerSettings) -> ServerState | None:
+    """Raises UserError when another server uses the directory."""
+    if settings.state is not None:
+        return ServerState(settings.state)
+    return ServerState(default_state_directory(settings.name)) if settings.listen.port else None
+
+
+def open_exports(settings: tuple[ExportSetting, ...], state: ServerState | None = None) -> list[Export]:
     """Raises UserError for a directory that is none, and SettingError for a name twice."""
     if not settings:
         raise SettingError("a server exports at least one directory")
@@ -89,7 +96,9 @@ def open_exports(settings: tuple[ExportSetting, ...]) -> list[Export]:
             if any(export.name == setting.name for export in exports):
                 raise SettingError(f"two exports are called {setting.name} (write DIR:/NAME)")
             try:
-                storage = DirectoryStorage(setting.directory)
+                storage = DirectoryStorage(
+                    setting.directory, table=None if state is None else state.table_for(setting.name)
+                )
             except OSError as error:
                 raise UserError(f"cannot export {setting.directory}: {error.strerror or error}") from error
             try:
@@ -126,22 +135,26 @@ async def stop_serving(server: grpc.aio.Server, service: NfsService) -> None:
 
 async def run_server(settings: ServerSettings) -> None:
     """Serve until SIGTERM or SIGINT. Raises UserError when it cannot begin."""
-    exports = open_exports(settings.exports)
+    state = open_state(settings)
     try:
-        async with Frame("server", settings) as frame:
-            await _serve(settings, frame, exports)
+        exports = open_exports(settings.exports, state)
+        try:
+            async with Frame("server", settings) as frame:
+                await _serve(settings, frame, exports, secrets.token_bytes(32) if state is None else state.secret())
+        finally:
+            close_exports(exports)
     finally:
-        close_exports(exports)
+        if state is not None:
+            state.close()
 
 
-async def _serve(settings: ServerSettings, frame: Frame, exports: list[Export]) -> None:
-    secret = load_or_create(settings.secret_file or runtime_directory() / "handle-secret")
+async def _serve(settings: ServerSettings, frame: Frame, exports: list[Export], secret: bytes) -> None:
     nfsd = NfsServer(
         exports,
         clock=LoopClock(),
         wall_ns=wall_ns,
         boot_ns=wall_ns(),
-        secret=secret.encode(),
+        secret=secret,
         memory_bytes=settings.memory_bytes,
         random=random.Random(settings.seed_or_chance()).random,
         strict=settings.strict,

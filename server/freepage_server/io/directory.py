@@ -6,8 +6,12 @@ followed; another file system mounted inside is not entered. An inode in use is 
 an operation on it cannot be led to another one by renaming things meanwhile.
 
 **Keys.** ``inode number | hash of its generation`` (FS_IOC_GETVERSION and birth time, whichever the file system has).
-A table in memory records where each inode was last seen; one that was moved by another program is looked for in its
-recorded directory. A key whose inode is not found there, or whose number now belongs to another, raises ESTALE.
+Where each inode was last seen is recorded in memory and, given a table (`state.InodeTable`), on disk. An inode that is
+not there any more is looked for in the directory where it was, then in the whole export as far as `MAX_SEARCHED` names
+go. A key whose inode is not found, or whose number now belongs to another, raises ESTALE.
+
+**Times.** ctime cannot be set, so the server's own late write-back would show. The storage remembers what is to be
+reported instead (`report_times`) until the inode changes again.
 
 **Blocking.** What moves data or waits for the disk goes through aiofiles' thread pool, in large units; names and
 attributes are single system calls on data the kernel has at hand, and are made directly.
@@ -15,6 +19,7 @@ attributes are single system calls on data the kernel has at hand, and are made 
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import errno
 import fcntl
@@ -25,7 +30,7 @@ import stat as stat_bits
 import struct
 import time
 from bisect import bisect_right
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -34,6 +39,7 @@ from typing import Any, TypeVar
 import aiofiles.os
 
 from freepage_proto.nfs3 import Data, Fattr3, FType3
+from freepage_server.io.state import FLUSH_AFTER_S, INO_SIZE, MAX_PENDING, InodeTable, Record, Times
 from freepage_server.nfsd.storage import Key, Statfs, StoredEntry
 
 T = TypeVar("T")
@@ -52,6 +58,16 @@ _TYPES = {
 _FORMATS = {kind: format for format, kind in _TYPES.items()}
 
 _LOOK = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+
+MAX_NODES = 65536
+"""Inodes remembered in memory, where a table on disk knows the others."""
+MAX_SEARCHED = 100_000
+"""Names looked at to find an inode that another program moved: at most some 100 ms in which nothing else is done."""
+MAX_STALE = 4096
+"""Keys known to be stale: nobody makes the server search for the same file twice."""
+MAX_DEPTH = 4096
+"""Directories above one another; more is a circle, which a race with another program's renaming can leave behind."""
+_NOT_THERE = (errno.ENOENT, errno.ESTALE, errno.ENOTDIR)
 
 MAX_LISTINGS = 16
 """Directories whose sorted names are kept between the READDIRs of one listing."""
@@ -133,30 +149,50 @@ def _pwrite_all(fd: int, data: Data, offset: int, mtime_ns: int | None) -> None:
         os.utime(fd, ns=(os.fstat(fd).st_atime_ns, mtime_ns))
 
 
+def _generation(version: int | None, birth_ns: int | None) -> bytes:
+    return hashlib.blake2b(f"{version} {birth_ns}".encode(), digest_size=8).digest()
+
+
 class _Node:
     """An inode that was seen: where, and what tells it from a later one with its number.
 
-    ``fd`` is an O_PATH descriptor, or None when it was closed to make room, which ``pins`` forbids.
+    ``fd`` is an O_PATH descriptor, or None when it was closed to make room, which ``pins`` forbids. ``parent`` is the
+    key of a directory, and the root's own for the root. ``times`` is None while the disk's are reported.
     """
 
-    __slots__ = ("birth_ns", "fd", "ino", "key", "mode", "name", "parent", "pins", "version")
+    __slots__ = ("birth_ns", "fd", "ino", "key", "mode", "name", "parent", "pins", "times", "version")
 
-    def __init__(self, key: Key, ino: int, mode: int, version: int | None, birth_ns: int | None) -> None:
+    def __init__(self, key: Key, mode: int, version: int | None, birth_ns: int | None) -> None:
         self.key = key
-        self.ino = ino
+        self.ino = int.from_bytes(key[:INO_SIZE], "big")
         self.mode = mode
         self.version = version
         self.birth_ns = birth_ns
         self.fd: int | None = None
         self.pins = 0
-        self.parent: _Node = self
+        self.parent = key
         self.name = b""
+        self.times: Times | None = None
+
+    @classmethod
+    def recorded(cls, key: Key, record: Record) -> _Node:
+        node = cls(key, record.mode, record.version, record.birth_ns)
+        node.parent, node.name, node.times = record.parent, record.name, record.times
+        return node
+
+    def record(self) -> Record:
+        return Record(self.parent, self.name, self.mode, self.version, self.birth_ns, self.times)
 
     def is_same(self, version: int | None, birth_ns: int | None) -> bool:
+        """Whether these are this inode's. The version of a file that may not be opened is not known."""
         if self.version is not None and version is not None:
             return self.version == version
         if self.birth_ns is not None and birth_ns is not None:
             return self.birth_ns == birth_ns
+        if self.version is None and self.birth_ns is None and (version is not None or birth_ns is not None):
+            # Nothing was recorded; but the key was made of what it had.
+            made_of = ((version, birth_ns), (None, birth_ns), (version, None))
+            return self.key[INO_SIZE:] in [_generation(*pair) for pair in made_of]
         return True
 
 
@@ -194,19 +230,30 @@ class DirectoryStorage:
     """See the module. Raises NotADirectoryError or another OSError when ``path`` cannot be exported.
 
     ``offload=False`` makes data I/O in the calling thread: for tests, and where there is no event loop to wait in.
+    ``table`` opens the durable table of the directory with this key; without it keys are found again only when their
+    names are looked up.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, offload: bool = True) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        offload: bool = True,
+        table: Callable[[Key], InodeTable] | None = None,
+    ) -> None:
         self.path = Path(path)
         self.fsid = 0
         self.granule_ns = max(1, int(time.clock_getres(CLOCK_REALTIME_COARSE) * 1_000_000_000))
         self.shared = True
         self._offload = offload
-        self._nodes: dict[Key, _Node] = {}
+        self._nodes: OrderedDict[Key, _Node] = OrderedDict()
         self._by_ino: dict[int, _Node] = {}
         self._held: OrderedDict[Key, _Node] = OrderedDict()
         self._data: OrderedDict[Key, _DataFile] = OrderedDict()
         self._listings: OrderedDict[Key, _Listing] = OrderedDict()
+        self._stale: OrderedDict[Key, None] = OrderedDict()
+        self._max_nodes = MAX_NODES
+        self._flush_timer: asyncio.TimerHandle | None = None
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         limit = 1 << 20 if soft == resource.RLIM_INFINITY else soft
         self._max_held = max(32, min(4096, limit // 4))
@@ -214,20 +261,31 @@ class DirectoryStorage:
         fd = os.open(self.path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         st = os.fstat(fd)
         self._dev = st.st_dev
-        self._root = self._new_node(fd, st)
-        self._root.fd = fd  # the root is never closed to make room, so it is not in _held
-        self._nodes[self._root.key] = self._by_ino[st.st_ino] = self._root
+        version, birth_ns = _identity(fd, st)
+        self._root = _Node(_key(st.st_ino, version, birth_ns), st.st_mode, version, birth_ns)
+        self._root.fd = fd  # the root is never closed to make room, so it is in neither _held nor _nodes
+        self._by_ino[st.st_ino] = self._root
+        try:
+            self._table = None if table is None else table(self._root.key)
+        except BaseException:
+            os.close(fd)
+            raise
         self.name_max = _limit(fd, "PC_NAME_MAX", 255)
         self.link_max = _limit(fd, "PC_LINK_MAX", 32000)
         self.max_file_size = (1 << 63) - 1
         self._privileged = os.geteuid() == 0
 
     def close(self) -> None:
-        """Close every descriptor. No operation may follow."""
+        """Close every descriptor, and the table when it is written. No operation may follow."""
+        if self._flush_timer is not None:
+            self._flush_timer.cancel()
+            self._flush_timer = None
+        if self._table is not None:
+            self._table.close()
         for file in self._data.values():
             file.close()
         self._data.clear()
-        for node in self._nodes.values():
+        for node in (self._root, *self._held.values()):
             if node.fd is not None:
                 os.close(node.fd)
                 node.fd = None
@@ -244,12 +302,6 @@ class DirectoryStorage:
     def root(self) -> Key:
         return self._root.key
 
-    def _new_node(self, fd: int, st: os.stat_result) -> _Node:
-        version = _version(f"/proc/self/fd/{fd}", st.st_mode)
-        birth_ns = _birth_time_ns(fd)
-        generation = hashlib.blake2b(f"{version} {birth_ns}".encode(), digest_size=8).digest()
-        return _Node(st.st_ino.to_bytes(8, "big") + generation, st.st_ino, st.st_mode, version, birth_ns)
-
     def _adopt(self, fd: int, parent: _Node, name: bytes) -> _Node:
         """The node of an inode just opened as ``name``; takes ``fd`` over. Raises EACCES for a mount point."""
         try:
@@ -259,24 +311,83 @@ class DirectoryStorage:
             node = self._by_ino.get(st.st_ino)
             if node is None or node.fd is None:
                 # Nobody holds the inode that had this number, so it may have been used again.
-                fresh = self._new_node(fd, st)
-                if node is None or not node.is_same(fresh.version, fresh.birth_ns):
-                    if node is not None:
-                        self._forget(node)
-                    node = fresh
-                    self._nodes[node.key] = self._by_ino[node.ino] = node
+                version, birth_ns = _identity(fd, st)
+                if node is not None and not node.is_same(version, birth_ns):
+                    self._forget(node)
+                    node = None
+                if node is None:
+                    node = self._recorded_as(st.st_ino, version, birth_ns)
+                if node is None:
+                    node = _Node(_key(st.st_ino, version, birth_ns), st.st_mode, version, birth_ns)
+                self._stale.pop(node.key, None)
+                if node.key not in self._nodes:
+                    self._insert(node)
         except BaseException:
             os.close(fd)
             raise
-        if node is not self._root:
-            node.parent, node.name = parent, name
+        self._place(node, parent, name)
         if node.fd is None:
             self._hold(node, fd)
         else:
             os.close(fd)
         return node
 
+    def _recorded_as(self, ino: int, version: int | None, birth_ns: int | None) -> _Node | None:
+        """What the table knows of an inode; what it knows of earlier ones with that number is forgotten."""
+        if self._table is None:
+            return None
+        found = None
+        for key in self._table.with_number(ino):
+            record = self._table.get(key)
+            if record is None:
+                continue
+            node = _Node.recorded(key, record)
+            if found is None and node.is_same(version, birth_ns):
+                found = node
+            else:
+                self._record(key, None)
+        return found
+
+    def _insert(self, node: _Node) -> None:
+        self._nodes[node.key] = self._by_ino[node.ino] = node
+        if self._table is not None and len(self._nodes) > self._max_nodes:
+            key, oldest = next(iter(self._nodes.items()))
+            if oldest.fd is not None or oldest.pins:
+                self._nodes.move_to_end(key)  # in use: the next oldest then, at the next insertion
+                return
+            del self._nodes[key]
+            if self._by_ino.get(oldest.ino) is oldest:
+                del self._by_ino[oldest.ino]
+
+    def _place(self, node: _Node, parent: _Node, name: bytes) -> None:
+        """Record where the inode is."""
+        if node is not self._root and (node.parent != parent.key or node.name != name):
+            node.parent, node.name = parent.key, name
+            self._record(node.key, node.record())
+
+    def _record(self, key: Key, record: Record | None) -> None:
+        """Put into the table what will be written soon, together with what comes meanwhile."""
+        table = self._table
+        if table is None:
+            return
+        table.put(key, record)
+        if table.pending >= MAX_PENDING:
+            table.flush()
+        elif self._flush_timer is None and self._offload:
+            self._flush_timer = asyncio.get_running_loop().call_later(FLUSH_AFTER_S, self._flush_soon)
+
+    def _flush_soon(self) -> None:
+        self._flush_timer = None
+        if self._table is not None and self._table.pending:
+            self._table.take()
+            written = asyncio.get_running_loop().run_in_executor(None, self._table.write)
+            written.add_done_callback(lambda done: done.exception())
+
     def _hold(self, node: _Node, fd: int) -> None:
+        earlier = self._held.pop(node.key, None)
+        if earlier is not None and earlier.fd is not None:
+            os.close(earlier.fd)  # the same inode, forgotten in memory and read from the table again
+            earlier.fd = None
         node.fd = fd
         self._held[node.key] = node
         if len(self._held) > self._max_held:
@@ -309,47 +420,148 @@ class DirectoryStorage:
         if node.fd is not None:
             os.close(node.fd)
             node.fd = None
+        self._record(node.key, None)
+        self._stale[node.key] = None
+        if len(self._stale) > MAX_STALE:
+            self._stale.popitem(last=False)
 
     def _node(self, key: Key) -> _Node:
         node = self._nodes.get(key)
-        if node is None:
+        if node is not None:
+            return node
+        if key == self._root.key:
+            return self._root
+        if self._table is None or key in self._stale or len(key) != len(self._root.key):
             raise _error(errno.ESTALE)
+        record = self._table.get(key)
+        if record is not None:
+            node = _Node.recorded(key, record)
+            other = self._by_ino.get(node.ino)
+            if other is not None and other.fd is not None:
+                raise _error(errno.ESTALE)  # its number is in use by an inode that lives
+            self._insert(node)
+            return node
+        # We made this key, and did not come to write it down before we were killed.
+        node = _Node(key, 0, None, None)
+        self._insert(node)
+        fd = self._search(node)
+        st = os.fstat(fd)
+        node.mode = st.st_mode
+        node.version, node.birth_ns = _identity(fd, st)
+        self._hold(node, fd)
+        self._record(key, node.record())
         return node
 
     def _fd(self, node: _Node) -> int:
-        """An O_PATH descriptor of the inode, valid until the next call."""
+        """An O_PATH descriptor of the inode, valid until the next call. Raises ESTALE."""
         if node.fd is not None:
             if node is not self._root:
                 self._held.move_to_end(node.key)
+                if self._table is not None and node.key in self._nodes:
+                    self._nodes.move_to_end(node.key)
             return node.fd
-        fd = self._reopen(node)
-        self._hold(node, fd)
-        return fd
-
-    def _reopen(self, node: _Node) -> int:
-        parent = self._nodes.get(node.parent.key)
-        if parent is None:
-            raise _error(errno.ESTALE)
         try:
-            return self._open_same(node, self._fd(parent), node.name)
+            self._climb(node)
         except OSError as failure:
-            if failure.errno not in (errno.ENOENT, errno.ESTALE, errno.ENOTDIR):
+            if failure.errno not in _NOT_THERE:
                 raise
-        for name, ino in self._names(parent):
+            if node.fd is None:
+                self._hold(node, self._search(node))
+        assert node.fd is not None
+        return node.fd
+
+    def _climb(self, node: _Node) -> None:
+        """Open the inode, and the directories above it as far as need be, where they were seen last."""
+        path = [node]
+        above = self._recorded_parent(node)
+        while above.fd is None:
+            path.append(above)
+            if len(path) > MAX_DEPTH:
+                raise _error(errno.ESTALE)
+            above = self._recorded_parent(above)
+        for below in reversed(path):
+            assert above.fd is not None
+            self._hold(below, self._open_in(above, above.fd, below))
+            above = below
+
+    def _recorded_parent(self, node: _Node) -> _Node:
+        if node.parent == node.key or node.parent in self._stale:
+            raise _error(errno.ESTALE)
+        parent = self._nodes.get(node.parent)
+        if parent is None:
+            if node.parent == self._root.key:
+                return self._root
+            record = None if self._table is None else self._table.get(node.parent)
+            if record is None:
+                raise _error(errno.ESTALE)
+            parent = _Node.recorded(node.parent, record)
+            self._insert(parent)
+        return parent
+
+    def _open_in(self, directory: _Node, directory_fd: int, node: _Node) -> int:
+        """Open an inode under its recorded name, else under any name in the directory. Raises ENOENT, ESTALE."""
+        try:
+            return self._open_same(node, directory_fd, node.name)
+        except OSError as failure:
+            if failure.errno not in _NOT_THERE:
+                raise
+        for name, ino, _ in _names(directory_fd):
             if ino == node.ino:
-                fd = self._open_same(node, self._fd(parent), name)
-                node.name = name
+                fd = self._open_same(node, directory_fd, name)
+                self._place(node, directory, name)
                 return fd
+        raise _error(errno.ESTALE)
+
+    def _search(self, node: _Node) -> int:
+        """Look for an inode in the whole export, breadth first. Raises ESTALE, and then it is stale for good.
+
+        Only for an inode that has left its recorded directory while nothing held it: another program moved it, or the
+        server was killed before it could write down where it is.
+        """
+        try:
+            if self._table is not None:
+                return self._find(node)
+        except OSError as failure:
+            if failure.errno not in _NOT_THERE:
+                raise
+        self._forget(node)
+        raise _error(errno.ESTALE)
+
+    def _find(self, node: _Node) -> int:
+        waiting = deque([self._root])
+        seen = 0
+        while waiting:
+            directory = waiting.popleft()
+            try:
+                if directory.fd is None:
+                    self._climb(directory)
+                assert directory.fd is not None
+                names = list(_names(directory.fd))
+            except OSError:
+                continue  # it went while we looked elsewhere, or is not ours to read
+            seen += len(names)
+            for name, ino, _ in names:
+                if ino == node.ino:
+                    assert directory.fd is not None
+                    fd = self._open_same(node, directory.fd, name)
+                    self._place(node, directory, name)
+                    return fd
+            if seen > MAX_SEARCHED:
+                break
+            for name, _, is_directory in names:
+                if is_directory:
+                    with suppress(OSError):
+                        waiting.append(self._look(directory, name))
         raise _error(errno.ESTALE)
 
     def _open_same(self, node: _Node, directory_fd: int, name: bytes) -> int:
         """Open ``name`` if it still is that inode; raises ESTALE if not, or ENOENT."""
+        if not name:
+            raise _error(errno.ENOENT)
         fd = os.open(name, _LOOK, dir_fd=directory_fd)
         st = os.fstat(fd)
-        if (st.st_dev, st.st_ino) == (self._dev, node.ino):
-            version, birth_ns = _version(f"/proc/self/fd/{fd}", st.st_mode), _birth_time_ns(fd)
-            if node.is_same(version, birth_ns):
-                return fd
+        if (st.st_dev, st.st_ino) == (self._dev, node.ino) and node.is_same(*_identity(fd, st)):
+            return fd
         os.close(fd)
         raise _error(errno.ESTALE)
 
@@ -361,7 +573,16 @@ class DirectoryStorage:
         return st
 
     def getattr(self, key: Key) -> Fattr3:
-        st = self._fstat(self._node(key))
+        node = self._node(key)
+        st = self._fstat(node)
+        mtime_ns, ctime_ns = st.st_mtime_ns, st.st_ctime_ns
+        times = node.times
+        if times is not None:
+            if (mtime_ns, ctime_ns, st.st_size) == times[:3]:
+                mtime_ns, ctime_ns = times.mtime_ns, times.ctime_ns
+            else:
+                node.times = None
+                self._record(key, node.record())
         return Fattr3(
             _TYPES[stat_bits.S_IFMT(st.st_mode)],
             st.st_mode & 0o7777,
@@ -373,20 +594,28 @@ class DirectoryStorage:
             self.fsid,
             st.st_ino,
             max(0, st.st_atime_ns),
-            max(0, st.st_mtime_ns),
-            max(0, st.st_ctime_ns),
+            max(0, mtime_ns),
+            max(0, ctime_ns),
             (os.major(st.st_rdev), os.minor(st.st_rdev)),
         )
 
+    def report_times(self, key: Key, mtime_ns: int, ctime_ns: int) -> None:
+        node = self._node(key)
+        st = self._fstat(node)
+        node.times = Times(st.st_mtime_ns, st.st_ctime_ns, st.st_size, mtime_ns, ctime_ns)
+        self._record(key, node.record())
+
     def describe(self, key: Key) -> str:
-        node = self._nodes.get(key)
-        if node is None:
-            return "(stale)"
         names: list[bytes] = []
-        while node is not self._root:
+        node = self._nodes.get(key)
+        while node is not None and len(names) < MAX_DEPTH:
             names.append(node.name)
-            node = node.parent
-        return b"/".join(reversed(names)).decode(errors="backslashreplace") or "."
+            if node.parent == self._root.key:
+                break
+            node = self._nodes.get(node.parent)
+        if not names:
+            return "." if key == self._root.key else "(stale)"
+        return b"/".join(reversed(names)).decode(errors="backslashreplace")
 
     def statfs(self) -> Statfs:
         s = os.fstatvfs(self._fd(self._root))
@@ -418,7 +647,7 @@ class DirectoryStorage:
         parent = self._directory(directory)
         if name in (b".", b".."):
             self._fstat(parent)
-            return directory if name == b"." else parent.parent.key
+            return directory if name == b"." else parent.parent
         self._check_name(name)
         return self._look(parent, name).key
 
@@ -470,7 +699,7 @@ class DirectoryStorage:
 
         Without privileges everything stays the server's own user's.
         """
-        inherited = os.fstat(self._fd(node.parent)).st_mode & stat_bits.S_ISGID
+        inherited = os.fstat(self._fd(self._node(node.parent))).st_mode & stat_bits.S_ISGID
         st = self._fstat(node)
         path = f"/proc/self/fd/{self._fd(node)}"
         if inherited:
@@ -523,7 +752,7 @@ class DirectoryStorage:
         self._listings.pop(new_parent.key, None)
         if victim is moved:
             return
-        moved.parent, moved.name = new_parent, to_name
+        self._place(moved, new_parent, to_name)
         if victim is not None:
             if stat_bits.S_ISDIR(victim.mode):
                 self._forget(victim)
@@ -538,15 +767,6 @@ class DirectoryStorage:
         self._fstat(node)
         return os.readlink(b"", dir_fd=self._fd(node))
 
-    def _names(self, node: _Node) -> Iterator[tuple[bytes, int]]:
-        fd = os.open(f"/proc/self/fd/{self._fd(node)}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            with os.scandir(fd) as entries:
-                for entry in entries:
-                    yield os.fsencode(entry.name), entry.inode()
-        finally:
-            os.close(fd)
-
     def _listing(self, node: _Node) -> _Listing:
         st = self._fstat(node)
         times = (st.st_mtime_ns, st.st_ctime_ns)
@@ -554,7 +774,7 @@ class DirectoryStorage:
         if listing is not None and listing.times == times:
             self._listings.move_to_end(node.key)
             return listing
-        listing = _Listing(times, sorted((_cookie(name), name, ino) for name, ino in self._names(node)))
+        listing = _Listing(times, sorted((_cookie(name), name, ino) for name, ino, _ in _names(self._fd(node))))
         if self.now_ns() - max(times) > LISTING_SETTLES_NS:
             self._listings[node.key] = listing
             while len(self._listings) > MAX_LISTINGS:
@@ -568,7 +788,7 @@ class DirectoryStorage:
         if cookie < COOKIE_DOT:
             found.append(StoredEntry(b".", node.ino, COOKIE_DOT, directory))
         if cookie < COOKIE_DOTDOT:
-            found.append(StoredEntry(b"..", node.parent.ino, COOKIE_DOTDOT, node.parent.key))
+            found.append(StoredEntry(b"..", int.from_bytes(node.parent[:INO_SIZE], "big"), COOKIE_DOTDOT, node.parent))
         start = bisect_right(listing.cookies, cookie)
         stop = min(len(listing.entries), start + max(0, limit - len(found)))
         found += [StoredEntry(name, ino, place) for place, name, ino in listing.entries[start:stop]]
@@ -642,6 +862,8 @@ class DirectoryStorage:
             return _DataFile(os.open(path, os.O_RDONLY | os.O_CLOEXEC), writable=False)
 
     async def _run(self, function: Callable[..., T], *args: Any) -> T:
+        if self._table is not None:
+            self._table.take()
         if not self._offload:
             return function(*args)
         wrapped: Callable[..., Awaitable[T]] = aiofiles.os.wrap(function)
@@ -672,16 +894,40 @@ class DirectoryStorage:
 
     async def fsync(self, key: Key) -> None:
         with self._data_fd(key, write=False) as fd:
-            await self._run(os.fsync, fd)
+            await self._run(self._sync, fd)
+
+    def _sync(self, fd: int) -> None:
+        os.fsync(fd)
+        if self._table is not None:
+            self._table.write()
 
     async def sync_names(self, *directories: Key) -> None:
         for directory in directories:
             path = f"/proc/self/fd/{self._fd(self._directory(directory))}"
             fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
-                await self._run(os.fsync, fd)
+                await self._run(self._sync, fd)
             finally:
                 os.close(fd)
+
+
+def _identity(fd: int, st: os.stat_result) -> tuple[int | None, int | None]:
+    return _version(f"/proc/self/fd/{fd}", st.st_mode), _birth_time_ns(fd)
+
+
+def _key(ino: int, version: int | None, birth_ns: int | None) -> Key:
+    return ino.to_bytes(INO_SIZE, "big") + _generation(version, birth_ns)
+
+
+def _names(directory_fd: int) -> Iterator[tuple[bytes, int, bool]]:
+    """Name, inode number and whether it is a directory, for each name in a directory given by an O_PATH descriptor."""
+    fd = os.open(f"/proc/self/fd/{directory_fd}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with os.scandir(fd) as entries:
+            for entry in entries:
+                yield os.fsencode(entry.name), entry.inode(), entry.is_dir(follow_symlinks=False)
+    finally:
+        os.close(fd)
 
 
 def _limit(fd: int, name: str, fallback: int) -> int:

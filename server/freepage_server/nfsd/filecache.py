@@ -149,10 +149,14 @@ class FileCache:
         except OSError:
             return
         inode.seen = (a.mtime_ns, a.ctime_ns, a.size)
+        inode.disk_ctime_ns = a.ctime_ns
         if not inode.mapping.dirty_tags and not inode.mapping.writeback_tags:
             inode.i_size = a.size
-            if overlay == inode.seen[:2]:
-                overlay = None
+            if overlay is not None and overlay != inode.seen[:2]:
+                # Everything is written, and only now: that the disk's ctime is later is nobody's business.
+                inode.export.storage.report_times(inode.key, *overlay)
+                inode.seen = (*overlay, a.size)
+            overlay = None
         elif overlay is None:
             overlay = inode.seen[:2]
         inode.overlay = overlay
@@ -219,10 +223,7 @@ class FileCache:
             self._forget(inode)
 
     def _shrink_inodes(self, count: int | None = None, *, with_pages: bool = True) -> None:
-        """Forget the inodes unused for longest, ``count`` of them or all.
-
-        With the inode goes what it knew about ctime (see `Inode`): a client may then read a file once more.
-        """
+        """Forget the inodes unused for longest, ``count`` of them or all."""
         for inode in list(self._inodes.values())[: None if count is None else count + 64]:
             if count is not None and count <= 0:
                 break
@@ -305,7 +306,7 @@ class FileCache:
         storage = inode.export.storage
         first = pages[0].index
         try:
-            changed_ns = inode.seen[1]
+            changed_ns = max(inode.seen[1], inode.disk_ctime_ns)
             if storage.shared and storage.now_ns() - changed_ns < 2 * storage.granule_ns:
                 inode.racy_until_ns = changed_ns + 2 * storage.granule_ns
             data = await storage.read(inode.key, first << PAGE_SHIFT, len(pages) << PAGE_SHIFT)

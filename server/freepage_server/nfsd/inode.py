@@ -26,15 +26,16 @@ class NfsdFile(File):
 
 class Inode:
     """**Invariants.** ``seen`` is the storage's (mtime, ctime, size) that the clean pages agree with. ``overlay`` is
-    what is reported instead, as (mtime, ctime), while data are unwritten and for as long afterwards as the storage
-    keeps ``seen``: our own write-back moves the ctime on disk, and must not look like a foreign change. ``i_size`` is
-    the size as reported.
+    what is reported instead, as (mtime, ctime), while data are unwritten; with the last of them it is handed to
+    `Storage.report_times`, since our own write-back moves the ctime on disk, and must not look like a foreign change.
+    ``disk_ctime_ns`` is where we left that ctime. ``i_size`` is the size as reported.
 
     ``users`` counts calls and I/O under way: an inode that is gone is evicted when the last one leaves. ``io`` counts
     our own changes of the storage under way: until they are done, what the storage says is not compared.
     """
 
     __slots__ = (
+        "disk_ctime_ns",
         "export",
         "files",
         "foreign",
@@ -61,6 +62,7 @@ class Inode:
         self.i_ino = attributes.fileid
         self.i_size = attributes.size
         self.seen = (attributes.mtime_ns, attributes.ctime_ns, attributes.size)
+        self.disk_ctime_ns = attributes.ctime_ns
         self.overlay: tuple[int, int] | None = None
         self.foreign = False
         """somebody else changed the file: its clean pages are dropped before the next use"""

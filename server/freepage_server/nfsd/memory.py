@@ -337,6 +337,10 @@ class MemoryStorage:
             node.mtime_ns = mtime_ns
         node.ctime_ns = self.now_ns()
 
+    def report_times(self, key: Key, mtime_ns: int, ctime_ns: int) -> None:
+        node = self._node(key)
+        node.mtime_ns, node.ctime_ns = mtime_ns, ctime_ns
+
     # --- data -----------------------------------------------------------------------------------------------------
 
     def reserve(self, key: Key, offset: int, count: int) -> None:

@@ -122,6 +122,10 @@ class Storage(Protocol):
         """Set what is not None; ctime moves in any case."""
         ...
 
+    def report_times(self, key: Key, mtime_ns: int, ctime_ns: int) -> None:
+        """From now on `getattr` gives these times, until the inode changes again: also after a restart."""
+        ...
+
     def statfs(self) -> Statfs: ...
 
     def reserve(self, key: Key, offset: int, count: int) -> None:

@@ -90,8 +90,15 @@ def _size_or_none(text: str) -> int | None:
 @app.command(rich_help_panel=PANEL_RUN)
 def server(
     export: Annotated[
-        list[str], typer.Option("--export", metavar="DIR[:/NAME][,ro][,squash=root]", help="A directory to export.")
-    ],
+        list[str],
+        typer.Option(
+            "--export", metavar="DIR[:/NAME][,OPTION]...", help="A directory to export, as exports(5) has it."
+        ),
+    ] = [],  # noqa: B006 - typer's way to say "none given"
+    config: Annotated[
+        list[Path], typer.Option("--config", metavar="FILE", help="TOML file of exports (repeatable).")
+    ] = [],  # noqa: B006
+    check: Annotated[bool, typer.Option("--check", help="Look the exports over, print them, and end.")] = False,
     name: Annotated[str, typer.Option("--name", help="Name in the registry and in logs.")] = "server",
     listen: Annotated[
         str, typer.Option("--listen", metavar="HOST:PORT", help="Where NFS listens; port 0: any.")
@@ -109,7 +116,7 @@ def server(
     metrics: MetricsOption = "127.0.0.1:0",
     token_file: TokenOption = None,
     cache: CacheOption = "256MiB",
-    hook: HookOption = [],  # noqa: B006 - typer's way to say "none given"
+    hook: HookOption = [],  # noqa: B006
     strict: StrictOption = False,
     seed: SeedOption = None,
     max_calls: Annotated[int, typer.Option("--max-calls", min=1, help="Calls executed at a time.")] = 64,
@@ -123,11 +130,19 @@ def server(
     """Export directories over gRPC, until Ctrl-C or SIGTERM."""
     from freepage_runtime.daemon import run
     from freepage_runtime.settings import parse_address
-    from freepage_server.io.daemon import ExportSetting, ServerSettings, run_server
+    from freepage_server.io.daemon import ServerSettings, run_server
+    from freepage_server.io.exports import ExportSetting, check_exports, load_exports
 
+    exports = [ExportSetting.parse(text) for text in export]
+    for path in config:
+        exports += load_exports(path)
+    if check:
+        for line in check_exports(exports):
+            typer.echo(line)
+        raise typer.Exit
     settings = ServerSettings(
         name=name,
-        exports=tuple(ExportSetting.parse(text) for text in export),
+        exports=tuple(exports),
         listen=parse_address(listen),
         state=state,
         control=parse_address(control),

@@ -87,7 +87,7 @@ def test_unstable_data_waits_for_commit(play: Play) -> None:
         await rig.call(P.COMMIT, CommitArgs(f))
         assert (rig.server.stats.storage_writes, rig.server.stats.storage_syncs) == (1, 1)
 
-    play(story)
+    play(story, export={"sync": True})
 
 
 def test_commit_of_a_range(play: Play) -> None:

@@ -436,7 +436,7 @@ def test_stable_writes_are_in_the_storage_before_the_reply(play: Play, stable: S
         assert bytes(await rig.storage.read(key, 100, 10)) == b"data"
         assert rig.server.stats.storage_syncs == 1
 
-    play(story)
+    play(story, export={"sync": True})
 
 
 def test_wcc_on_write_can_be_asked_for(play: Play) -> None:

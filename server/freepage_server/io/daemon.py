@@ -8,7 +8,6 @@ import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self, cast, get_args
 
 import grpc.aio
 
@@ -16,53 +15,23 @@ from freepage_runtime.cache_metrics import MachineCollector, registry
 from freepage_runtime.clock import LoopClock, wall_ns
 from freepage_runtime.control import ControlService
 from freepage_runtime.daemon import STOP_GRACE_S, DaemonSettings, Frame, listen, version
-from freepage_runtime.errors import SettingError, UserError
+from freepage_runtime.errors import SettingError
 from freepage_runtime.logs import fields
 from freepage_runtime.ops import add as add_ops
 from freepage_runtime.settings import LOOPBACK, Address, format_size
 from freepage_server.io import metrics
-from freepage_server.io.directory import DirectoryStorage
+from freepage_server.io.exports import ExportSetting, close_exports, open_exports
 from freepage_server.io.replace import replace_pages
 from freepage_server.io.service import MAX_EXECUTING_CALLS, NfsService, make_server
 from freepage_server.io.state import ServerState, default_state_directory
-from freepage_server.nfsd.export import Export, Squash
+from freepage_server.nfsd.export import Export
 from freepage_server.nfsd.server import NfsServer
 
 log = logging.getLogger(__name__)
 
+__all__ = ["ExportSetting", "ServerSettings", "run_server"]
+
 NFS_SERVICES = ("freepage.v1.Nfs", "freepage.v1.Mount", "freepage.v1.NfsAcl", "freepage.v1.Nlm")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ExportSetting:
-    """A directory, the name it is exported under, and who may do what there (exports(5))."""
-
-    directory: Path
-    name: str = "/export"
-    read_only: bool = False
-    squash: Squash = "none"
-
-    @classmethod
-    def parse(cls, text: str) -> Self:
-        """``DIR[:/NAME][,ro][,squash=none|root|all]``; raises SettingError."""
-        place, *options = text.split(",")
-        directory, colon, name = place.rpartition(":/")
-        if not colon:
-            directory, name = place, "export"
-        read_only, squash = False, "none"
-        for option in options:
-            word, _, value = option.partition("=")
-            if option in ("ro", "rw"):
-                read_only = option == "ro"
-            elif word == "squash" and value in get_args(Squash):
-                squash = value
-            else:
-                raise SettingError(
-                    f"not an option of an export: {option!r} (ro, rw, squash=none, squash=root, squash=all)"
-                )
-        if not directory:
-            raise SettingError(f"not an export: {text!r} (write it like DIR, DIR:/NAME or DIR:/NAME,ro)")
-        return cls(directory=Path(directory), name=f"/{name}", read_only=read_only, squash=cast(Squash, squash))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,38 +53,6 @@ def open_state(settings: ServerSettings) -> ServerState | None:
     if settings.state is not None:
         return ServerState(settings.state)
     return ServerState(default_state_directory(settings.name)) if settings.listen.port else None
-
-
-def open_exports(settings: tuple[ExportSetting, ...], state: ServerState | None = None) -> list[Export]:
-    """Raises UserError for a directory that is none, and SettingError for a name twice."""
-    if not settings:
-        raise SettingError("a server exports at least one directory")
-    exports: list[Export] = []
-    try:
-        for setting in settings:
-            if any(export.name == setting.name for export in exports):
-                raise SettingError(f"two exports are called {setting.name} (write DIR:/NAME)")
-            try:
-                storage = DirectoryStorage(
-                    setting.directory, table=None if state is None else state.table_for(setting.name)
-                )
-            except OSError as error:
-                raise UserError(f"cannot export {setting.directory}: {error.strerror or error}") from error
-            try:
-                exports.append(Export(setting.name, storage, setting.read_only, setting.squash))
-            except ValueError as error:
-                storage.close()
-                raise SettingError(str(error)) from error
-    except BaseException:
-        close_exports(exports)
-        raise
-    return exports
-
-
-def close_exports(exports: list[Export]) -> None:
-    for export in exports:
-        if isinstance(export.storage, DirectoryStorage):
-            export.storage.close()
 
 
 def set_policy(nfsd: NfsServer, rules: tuple[str, ...]) -> None:
@@ -169,7 +106,7 @@ async def _serve(settings: ServerSettings, frame: Frame, exports: list[Export], 
         yield "NFS", str(address)
         yield "version", version()
         for export in settings.exports:
-            yield f"export {export.name}", str(export.directory)
+            yield f"export {export.name}", export.describe()
         yield "memory", "no limit" if settings.memory_bytes is None else format_size(settings.memory_bytes)
 
     collector = MachineCollector(

@@ -294,6 +294,13 @@ class DirectoryStorage:
         self._held.clear()
         self._listings.clear()
 
+    def check_readable(self) -> None:
+        """Raises OSError when the exported directory cannot be listed, or is no longer there."""
+        with self._pinned(self._root) as fd:
+            if os.fstat(fd).st_nlink == 0:
+                raise _error(errno.ESTALE)
+            next(_names(fd), None)
+
     def now_ns(self) -> int:
         return time.clock_gettime_ns(CLOCK_REALTIME_COARSE)
 

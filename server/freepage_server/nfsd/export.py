@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ipaddress
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, TypeAlias
+from urllib.parse import unquote
 
 from freepage_proto.rpc import AuthSys
 from freepage_server.nfsd.handles import export_id
@@ -11,14 +13,37 @@ from freepage_server.nfsd.storage import Storage
 
 Squash = Literal["none", "root", "all"]
 
+Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
+
 NOBODY = 65534
+
+MAX_PAYLOAD = 1 << 20
+"""Largest READ, WRITE or READDIR in bytes (knfsd's max_block_size in the recordings)."""
+
+LOCAL_PEER = "local"
+"""A caller in the server's own process."""
+
+
+def peer_address(peer: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """The address in a gRPC peer, such as ``ipv4:10.0.0.7:3042`` or ``ipv6:%5B::1%5D:3042``; None when it has none."""
+    family, _, rest = peer.partition(":")
+    if family not in ("ipv4", "ipv6"):
+        return None
+    host = unquote(rest).rpartition(":")[0].strip("[]").partition("%")[0]
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return None
+    return getattr(address, "ipv4_mapped", None) or address
 
 
 @dataclass(slots=True)
 class Export:
     """``name`` begins with a slash. ``squash`` maps root (or everybody) to ``anonuid``/``anongid``, as exports(5) says.
 
-    ``sync``: a reply about names waits until the directory is on stable storage, as knfsd's ``sync`` exports do.
+    ``sync``: a reply waits until what it says is on stable storage, as with knfsd's ``sync`` exports; otherwise it
+    waits until it is in the kernel. ``clients`` are the only ones who may use it; none: everybody. ``max_read`` and
+    ``max_write`` bound READ and WRITE in bytes.
     """
 
     name: str
@@ -28,6 +53,9 @@ class Export:
     anonuid: int = NOBODY
     anongid: int = NOBODY
     sync: bool = True
+    clients: tuple[Network, ...] = ()
+    max_read: int = MAX_PAYLOAD
+    max_write: int = MAX_PAYLOAD
     id: int = field(init=False)
 
     def __post_init__(self) -> None:
@@ -35,6 +63,13 @@ class Export:
             raise ValueError(f"an export's name begins with a slash and does not end in one: {self.name!r}")
         self.id = export_id(self.name)
         self.storage.fsid = self.id
+
+    def admits(self, peer: str) -> bool:
+        """Whether a caller from there may use the export."""
+        if not self.clients or peer == LOCAL_PEER:
+            return True
+        address = peer_address(peer)
+        return address is not None and any(address in network for network in self.clients)
 
     def squashed(self, cred: AuthSys) -> AuthSys:
         """The credential that the caller has on this export."""

@@ -368,7 +368,8 @@ class FileCache:
         """Return when the range (``count`` 0: to the end) is on stable storage. Raises what its writing failed with."""
         inode = self._inodes.get((export.id, key))
         if inode is None:
-            await export.storage.fsync(key)
+            if export.sync:
+                await export.storage.fsync(key)
             return
         with self._using(inode):
             await self._write_and_sync(inode, offset, offset + count if count else None)
@@ -379,7 +380,8 @@ class FileCache:
         failed, inode.wb_err_seen = inode.mapping.wb_err.check_and_advance(inode.wb_err_seen)
         if failed:
             raise OSError(failed, os.strerror(failed))
-        await self._fsync(inode)
+        if inode.export.sync:
+            await self._fsync(inode)
 
     async def _fsync(self, inode: Inode) -> None:
         if not inode.unsynced:

@@ -8,7 +8,7 @@ from freepage_proto.mount3 import DumpRes, ExportEntry, ExportRes, MntArgs, MntR
 from freepage_proto.nfs3 import NFS_MAXPATHLEN, FType3, NullRes
 from freepage_proto.rpc import CallHeader
 from freepage_server.nfsd.errors import NfsError, mountstat3
-from freepage_server.nfsd.export import Export
+from freepage_server.nfsd.export import LOCAL_PEER, Export
 from freepage_server.nfsd.fh import error
 from freepage_server.nfsd.handles import HandleCodec
 from freepage_server.nfsd.storage import Key
@@ -26,9 +26,9 @@ class MountDaemon:
         self.handles = handles
         self._mounts: dict[tuple[str, bytes], None] = {}
 
-    def mnt(self, header: CallHeader, args: MntArgs) -> MntRes:
+    def mnt(self, header: CallHeader, args: MntArgs, peer: str = LOCAL_PEER) -> MntRes:
         try:
-            export, key = self._find(args.dirpath)
+            export, key = self._find(args.dirpath, peer)
         except (OSError, NfsError) as failure:
             return MntRes(mountstat3(failure))
         entry = (header.cred.machine_name or header.client_id, args.dirpath)
@@ -38,7 +38,7 @@ class MountDaemon:
             del self._mounts[next(iter(self._mounts))]
         return MntRes(MountStat3.OK, self.handles.encode(export.id, key), (AUTH_SYS_FLAVOR,))
 
-    def _find(self, path: bytes) -> tuple[Export, Key]:
+    def _find(self, path: bytes, peer: str) -> tuple[Export, Key]:
         if len(path) > NFS_MAXPATHLEN:
             raise error(errno.ENAMETOOLONG)
         names = [name for name in path.split(b"/") if name not in (b"", b".")]
@@ -50,6 +50,8 @@ class MountDaemon:
                 break
         else:
             raise error(errno.EACCES if self.exports else errno.ENOENT)
+        if not export.admits(peer):
+            raise error(errno.EACCES)
         key = export.storage.root()
         for name in names[depth:]:
             key = export.storage.lookup(key, name)
@@ -65,4 +67,9 @@ class MountDaemon:
         return DumpRes(tuple(MountEntry(hostname, directory) for hostname, directory in self._mounts))
 
     def export(self) -> ExportRes:
-        return ExportRes(tuple(ExportEntry(name.encode(errors="surrogateescape")) for name in self.exports))
+        return ExportRes(
+            tuple(
+                ExportEntry(name.encode(errors="surrogateescape"), tuple(str(client) for client in export.clients))
+                for name, export in self.exports.items()
+            )
+        )

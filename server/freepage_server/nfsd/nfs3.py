@@ -66,8 +66,8 @@ from freepage_server.nfsd.vfs import Vfs
 PAGE_SIZE = 4096
 
 WccOnWrite = Literal["none", "full"]
-Resolve = Callable[[FileHandle, AuthSys], "tuple[Fh, AuthSys]"]
-"""From a handle and the caller's credential to the inode and the credential he has there.
+Resolve = Callable[[FileHandle, CallHeader], "tuple[Fh, AuthSys]"]
+"""From a handle and the caller to the inode and the credential he has there.
 
 Raises BADHANDLE, and STALE for an export that is no more; whether the inode still lives shows at its first use.
 """
@@ -162,20 +162,20 @@ class Nfs3:
     async def getattr(self, header: CallHeader, args: GetattrArgs) -> GetattrRes:
         attributes = None
         with Outcome() as outcome:
-            fh, _ = self.resolve(args.object, header.cred)
+            fh, _ = self.resolve(args.object, header)
             attributes = fh.attributes()
         return GetattrRes(outcome.status, attributes)
 
     async def setattr(self, header: CallHeader, args: SetattrArgs) -> SetattrRes:
         fh = None
         with Outcome() as outcome:
-            fh, cred = self.resolve(args.object, header.cred)
+            fh, cred = self.resolve(args.object, header)
             await self.vfs.setattr(fh, args.new_attributes, cred, args.guard_ctime_ns)
         return SetattrRes(outcome.status, _wcc(fh))
 
     async def access(self, header: CallHeader, args: AccessArgs) -> AccessRes:
         with Outcome() as outcome:
-            fh, cred = self.resolve(args.object, header.cred)
+            fh, cred = self.resolve(args.object, header)
             attributes = fh.attributes()
             access = granted(attributes, cred, args.access, read_only=fh.export.read_only)
             return AccessRes(outcome.status, attributes, access)
@@ -186,7 +186,7 @@ class Nfs3:
     async def lookup(self, header: CallHeader, args: LookupArgs) -> LookupRes:
         fh = None
         with Outcome() as outcome:
-            fh, cred = self.resolve(args.dir, header.cred)
+            fh, cred = self.resolve(args.dir, header)
             child = self.vfs.lookup(fh, args.name, cred)
             attributes = child.attributes()
             return LookupRes(outcome.status, self._handle(child), attributes, fh.post())
@@ -196,7 +196,7 @@ class Nfs3:
         fh = None
         path = b""
         with Outcome() as outcome:
-            fh, _ = self.resolve(args.symlink, header.cred)
+            fh, _ = self.resolve(args.symlink, header)
             path = self.vfs.readlink(fh)
         return ReadlinkRes(outcome.status, _post(fh), path)
 
@@ -205,19 +205,19 @@ class Nfs3:
     async def read(self, header: CallHeader, args: ReadArgs) -> ReadRes:
         fh = None
         with Outcome() as outcome:
-            fh, cred = self.resolve(args.file, header.cred)
-            count = min(args.count, self.max_payload)
+            fh, cred = self.resolve(args.file, header)
+            count = min(args.count, self.max_payload, fh.export.max_read)
             data, eof, attributes = await self.vfs.read(fh, args.offset, count, cred)
             return ReadRes(outcome.status, attributes, len(data), eof, data)
         return ReadRes(outcome.status, _post(fh))
 
     async def write(self, header: CallHeader, args: WriteArgs) -> WriteRes:
         fh = None
-        count = min(args.count, self.max_payload)
         with Outcome() as outcome:
-            fh, cred = self.resolve(args.file, header.cred)
+            fh, cred = self.resolve(args.file, header)
             if args.count > len(args.data):
                 raise NfsError(NfsStat3.INVAL)
+            count = min(args.count, self.max_payload, fh.export.max_write)
             data: Data = args.data
             if count < len(data):
                 data = memoryview(data)[:count]
@@ -230,7 +230,7 @@ class Nfs3:
     async def commit(self, header: CallHeader, args: CommitArgs) -> CommitRes:
         fh = None
         with Outcome() as outcome:
-            fh, cred = self.resolve(args.file, header.cred)
+            fh, cred = self.resolve(args.file, header)
             if self.wcc_on_write == "full":
                 fh.fill_pre_attrs()
             await self.vfs.commit(fh, args.offset, args.count, cred)
@@ -247,83 +247,83 @@ class Nfs3:
     async def create(self, header: CallHeader, args: CreateArgs) -> CreateRes:
         fh = child = None
         with Outcome() as outcome:
-            fh, cred = self.resolve(args.dir, header.cred)
+            fh, cred = self.resolve(args.dir, header)
             child = await self.vfs.create(fh, args.name, args.mode, args.attributes, args.verf, cred)
         return self._created(fh, child, outcome)
 
     async def mkdir(self, header: CallHeader, args: MkdirArgs) -> CreateRes:
         fh = child = None
         with Outcome() as outcome:
-            fh, cred = self.resolve(args.dir, header.cred)
+            fh, cred = self.resolve(args.dir, header)
             child = await self.vfs.mkdir(fh, args.name, args.attributes, cred)
         return self._created(fh, child, outcome)
 
     async def symlink(self, header: CallHeader, args: SymlinkArgs) -> CreateRes:
         fh = child = None
         with Outcome() as outcome:
-            fh, cred = self.resolve(args.dir, header.cred)
+            fh, cred = self.resolve(args.dir, header)
             child = await self.vfs.symlink(fh, args.name, args.path, args.attributes, cred)
         return self._created(fh, child, outcome)
 
     async def mknod(self, header: CallHeader, args: MknodArgs) -> CreateRes:
         fh = child = None
         with Outcome() as outcome:
-            fh, cred = self.resolve(args.dir, header.cred)
+            fh, cred = self.resolve(args.dir, header)
             child = await self.vfs.mknod(fh, args.name, args.type, args.attributes, args.rdev, cred)
         return self._created(fh, child, outcome)
 
     async def remove(self, header: CallHeader, args: RemoveArgs) -> RemoveRes:
         fh = None
         with Outcome() as outcome:
-            fh, cred = self.resolve(args.dir, header.cred)
+            fh, cred = self.resolve(args.dir, header)
             await self.vfs.unlink(fh, args.name, cred)
         return RemoveRes(outcome.status, _wcc(fh))
 
     async def rmdir(self, header: CallHeader, args: RemoveArgs) -> RemoveRes:
         fh = None
         with Outcome() as outcome:
-            fh, cred = self.resolve(args.dir, header.cred)
+            fh, cred = self.resolve(args.dir, header)
             await self.vfs.rmdir(fh, args.name, cred)
         return RemoveRes(outcome.status, _wcc(fh))
 
     async def rename(self, header: CallHeader, args: RenameArgs) -> RenameRes:
         fh = to = None
         with Outcome() as outcome:
-            fh, cred = self.resolve(args.from_dir, header.cred)
-            to, _ = self.resolve(args.to_dir, header.cred)
+            fh, cred = self.resolve(args.from_dir, header)
+            to, _ = self.resolve(args.to_dir, header)
             await self.vfs.rename(fh, args.from_name, to, args.to_name, cred)
         return RenameRes(outcome.status, _wcc(fh), _wcc(to))
 
     async def link(self, header: CallHeader, args: LinkArgs) -> LinkRes:
         fh = target = None
         with Outcome() as outcome:
-            target, _ = self.resolve(args.file, header.cred)
-            fh, cred = self.resolve(args.dir, header.cred)
+            target, _ = self.resolve(args.file, header)
+            fh, cred = self.resolve(args.dir, header)
             await self.vfs.link(fh, target, args.name, cred)
         return LinkRes(outcome.status, _post(target), _wcc(fh))
 
     # --- directories ----------------------------------------------------------------------------------------------
 
-    def _readdir(self, cred: AuthSys, dir: FileHandle, cookie: int, count: int, *, plus: bool) -> ReaddirRes:
+    def _readdir(self, header: CallHeader, dir: FileHandle, cookie: int, count: int, *, plus: bool) -> ReaddirRes:
         fh = None
         with Outcome() as outcome:
-            fh, cred = self.resolve(dir, cred)
+            fh, cred = self.resolve(dir, header)
             self.vfs.require_readable_directory(fh, cred)
             entries, eof = read_directory(fh, self.handles, cookie, min(count, self.max_payload), plus=plus)
             return ReaddirRes(outcome.status, fh.post(), COOKIEVERF, entries, eof)
         return ReaddirRes(outcome.status, _post(fh))
 
     async def readdir(self, header: CallHeader, args: ReaddirArgs) -> ReaddirRes:
-        return self._readdir(header.cred, args.dir, args.cookie, args.count, plus=False)
+        return self._readdir(header, args.dir, args.cookie, args.count, plus=False)
 
     async def readdirplus(self, header: CallHeader, args: ReaddirplusArgs) -> ReaddirRes:
-        return self._readdir(header.cred, args.dir, args.cookie, args.maxcount, plus=True)
+        return self._readdir(header, args.dir, args.cookie, args.maxcount, plus=True)
 
     # --- file system ----------------------------------------------------------------------------------------------
 
     async def fsstat(self, header: CallHeader, args: FsstatArgs) -> FsstatRes:
         with Outcome() as outcome:
-            fh, _ = self.resolve(args.root, header.cred)
+            fh, _ = self.resolve(args.root, header)
             fh.attributes()
             s = fh.export.storage.statfs()
             return FsstatRes(
@@ -340,17 +340,18 @@ class Nfs3:
 
     async def fsinfo(self, header: CallHeader, args: FsinfoArgs) -> FsinfoRes:
         with Outcome() as outcome:
-            fh, _ = self.resolve(args.root, header.cred)
+            fh, _ = self.resolve(args.root, header)
             fh.attributes()
             size = self.max_payload
+            read, write = min(size, fh.export.max_read), min(size, fh.export.max_write)
             return FsinfoRes(
                 outcome.status,
                 None,
-                rtmax=size,
-                rtpref=size,
+                rtmax=read,
+                rtpref=read,
                 rtmult=PAGE_SIZE,
-                wtmax=size,
-                wtpref=size,
+                wtmax=write,
+                wtpref=write,
                 wtmult=PAGE_SIZE,
                 dtpref=size,
                 maxfilesize=fh.export.storage.max_file_size,
@@ -364,7 +365,7 @@ class Nfs3:
 
     async def pathconf(self, header: CallHeader, args: PathconfArgs) -> PathconfRes:
         with Outcome() as outcome:
-            fh, _ = self.resolve(args.object, header.cred)
+            fh, _ = self.resolve(args.object, header)
             fh.attributes()
             storage = fh.export.storage
             return PathconfRes(outcome.status, None, storage.link_max, storage.name_max, no_trunc=False)

@@ -43,7 +43,7 @@ from freepage_proto.rpc import AuthSys, CallHeader, Procedure, RpcGarbageArgs
 from freepage_server.nfsd.drc import CACHED as REPLY_CACHED
 from freepage_server.nfsd.drc import ReplyCache
 from freepage_server.nfsd.errors import NfsError, nfsstat3
-from freepage_server.nfsd.export import Export
+from freepage_server.nfsd.export import LOCAL_PEER, MAX_PAYLOAD, Export
 from freepage_server.nfsd.fh import Fh
 from freepage_server.nfsd.filecache import FileCache
 from freepage_server.nfsd.flusher import Clock, Flusher
@@ -57,15 +57,19 @@ from freepage_server.nfsd.vfs import Vfs
 
 __all__ = ["Clock", "Export", "NfsServer"]
 
-MAX_PAYLOAD = 1 << 20
-"""Largest READ, WRITE or READDIR in bytes (knfsd's max_block_size in the recordings)."""
-
 _UINT64 = (1 << 64) - 1
 
 MAX_CLIENTS = 4096
 """How many clients' boot instances are remembered."""
 MAX_INSTANCES = 8
 """How many of each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Caller(CallHeader):
+    """A header of which it matters where it came from."""
+
+    peer: str = LOCAL_PEER
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +80,10 @@ class _Served:
     arguments: type
     cached: bool
     stats: ProcedureStats
+
+
+def peer_of(header: CallHeader) -> str:
+    return header.peer if isinstance(header, Caller) else LOCAL_PEER
 
 
 def _create_future() -> asyncio.Future[None]:
@@ -112,6 +120,7 @@ class NfsServer:
         if len(self.exports) != len(exports):
             raise ValueError("two exports have the same name")
         self._exports_by_id = {export.id: export for export in exports}
+        self._restricted = any(export.clients for export in exports)
         self.clock = clock
         self.wall_ns = wall_ns
         self.stats = ServerStats()
@@ -199,12 +208,14 @@ class NfsServer:
 
     # --- calls ----------------------------------------------------------------------------------------------------
 
-    async def call(self, procedure: Procedure, header: CallHeader, args: object, peer: str = "local") -> object:
+    async def call(self, procedure: Procedure, header: CallHeader, args: object, peer: str = LOCAL_PEER) -> object:
         """Execute one call and return the procedure's result.
 
         Raises RpcGarbageArgs for arguments of another procedure; every other failure is a status in the result.
         """
         self._note_boot_instance(header)
+        if self._restricted:
+            header = Caller(header.client_id, header.boot_instance, header.xid, header.cred, peer)
         served = self._served[procedure]
         if not isinstance(args, served.arguments):
             raise RpcGarbageArgs(f"{procedure.display_name} cannot take {type(args).__name__}")
@@ -232,7 +243,7 @@ class NfsServer:
             return NullRes()
 
         async def mnt(header: CallHeader, args: MntArgs) -> MntRes:
-            return self.mountd.mnt(header, args)
+            return self.mountd.mnt(header, args, peer_of(header))
 
         async def dump(header: CallHeader, args: NullArgs) -> DumpRes:
             return self.mountd.dump()
@@ -261,7 +272,7 @@ class NfsServer:
 
     async def _getacl(self, header: CallHeader, args: GetaclArgs) -> GetaclRes:
         try:
-            fh, _ = self._resolve(args.object, header.cred)
+            fh, _ = self._resolve(args.object, header)
             return getacl(fh.attributes(), args.mask)
         except (OSError, NfsError) as failure:
             return GetaclRes(nfsstat3(failure))
@@ -271,7 +282,7 @@ class NfsServer:
 
         async def handler(header: CallHeader, args: LockArgs | UnlockArgs) -> NlmRes:
             try:
-                fh, _ = self._resolve(args.lock.file, header.cred)
+                fh, _ = self._resolve(args.lock.file, header)
                 fh.require_file()
             except (OSError, NfsError) as failure:
                 stale = nfsstat3(failure) in (NfsStat3.STALE, NfsStat3.BADHANDLE)
@@ -282,12 +293,14 @@ class NfsServer:
 
     # --- inside ---------------------------------------------------------------------------------------------------
 
-    def _resolve(self, handle: FileHandle, cred: AuthSys) -> tuple[Fh, AuthSys]:
+    def _resolve(self, handle: FileHandle, header: CallHeader) -> tuple[Fh, AuthSys]:
         export_id, key = self.handles.decode(handle)
         export = self._exports_by_id.get(export_id)
         if export is None:
             raise NfsError(NfsStat3.STALE)  # no longer exported
-        return Fh(self.files, export, key), export.squashed(cred)
+        if export.clients and not export.admits(peer_of(header)):
+            raise NfsError(NfsStat3.STALE)  # not exported to him, as knfsd has it
+        return Fh(self.files, export, key), export.squashed(header.cred)
 
     def _note_boot_instance(self, header: CallHeader) -> None:
         """A client that has restarted holds no locks any more (what statd's NOTIFY tells a real server).

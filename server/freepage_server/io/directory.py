@@ -908,14 +908,29 @@ class DirectoryStorage:
         if self._table is not None:
             self._table.write()
 
-    async def sync_names(self, *directories: Key) -> None:
-        for directory in directories:
-            path = f"/proc/self/fd/{self._fd(self._directory(directory))}"
-            fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    async def sync_metadata(self, *keys: Key) -> None:
+        for key in keys:
             try:
-                await self._run(self._sync, fd)
-            finally:
-                os.close(fd)
+                await self._sync_inode(key)
+            except OSError as failure:
+                if failure.errno != errno.ESTALE:
+                    raise  # somebody removed it meanwhile: then there is nothing to keep
+
+    async def _sync_inode(self, key: Key) -> None:
+        node = self._node(key)
+        if stat_bits.S_ISREG(node.mode):
+            try:
+                await self.fsync(key)
+                return
+            except PermissionError:
+                pass  # ours to serve, but not to open: its directory's fsync brings the journal forward too
+        directory = node if stat_bits.S_ISDIR(node.mode) else self._node(node.parent)
+        path = f"/proc/self/fd/{self._fd(directory)}"
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            await self._run(self._sync, fd)
+        finally:
+            os.close(fd)
 
 
 def _identity(fd: int, st: os.stat_result) -> tuple[int | None, int | None]:

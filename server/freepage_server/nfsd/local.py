@@ -289,7 +289,7 @@ class LocalTask:
         if fh.attributes().type is FType3.REG:
             await self.server.files.commit(fh.export, fh.key)
         elif fh.attributes().type is FType3.DIR:
-            await fh.export.storage.sync_names(fh.key)
+            await fh.export.storage.sync_metadata(fh.key)
 
     async def fdatasync(self, fd: int) -> None:
         await self.fsync(fd)

@@ -410,9 +410,8 @@ class MemoryStorage:
     async def fsync(self, key: Key) -> None:
         self._node(key)
 
-    async def sync_names(self, *directories: Key) -> None:
-        for directory in directories:
-            self._node(directory)
+    async def sync_metadata(self, *keys: Key) -> None:
+        pass
 
     # --- inside ---------------------------------------------------------------------------------------------------
 

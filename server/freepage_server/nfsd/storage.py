@@ -153,6 +153,6 @@ class Storage(Protocol):
         """Return when the file's data and attributes are on stable storage."""
         ...
 
-    async def sync_names(self, *directories: Key) -> None:
-        """Return when the names in these directories are on stable storage (knfsd: commit_metadata)."""
+    async def sync_metadata(self, *keys: Key) -> None:
+        """Return when these inodes' attributes, and directories' names, are on disk (knfsd: commit_metadata)."""
         ...

@@ -120,6 +120,10 @@ class Vfs:
     # --- attributes -----------------------------------------------------------------------------------------------
 
     async def setattr(self, fh: Fh, sattr: Sattr3, cred: AuthSys, guard_ctime_ns: int | None = None) -> None:
+        await self._setattr(fh, sattr, cred, guard_ctime_ns)
+        await self._sync(fh)
+
+    async def _setattr(self, fh: Fh, sattr: Sattr3, cred: AuthSys, guard_ctime_ns: int | None = None) -> None:
         attributes = fh.require_file() if sattr.size is not None else fh.attributes()
         fh.require_writable()
         if guard_ctime_ns is not None and guard_ctime_ns != attributes.ctime_ns:
@@ -185,9 +189,10 @@ class Vfs:
         require(fh.require_directory(), cred, MAY_WRITE | MAY_EXEC)
         fh.require_writable()
 
-    async def _sync(self, *directories: Fh) -> None:
-        if directories[0].export.sync:
-            await directories[0].export.storage.sync_names(*{fh.key: None for fh in directories})
+    async def _sync(self, *changed: Fh) -> None:
+        """A reply about names and attributes waits for the disk, if the export is a ``sync`` one."""
+        if changed[0].export.sync:
+            await changed[0].export.storage.sync_metadata(*{fh.key: None for fh in changed})
 
     async def _create_setattr(self, child: Fh, sattr: Sattr3, cred: AuthSys) -> None:
         """Attributes of a new inode beyond its mode (Linux: nfsd_create_setattr): only root may give files away."""
@@ -195,7 +200,7 @@ class Vfs:
         if cred.uid != 0:
             sattr = replace(sattr, uid=None, gid=None)
         if sattr != Sattr3():
-            await self.setattr(child, sattr, cred)
+            await self._setattr(child, sattr, cred)
         child.before = child.after = None
 
     async def create(self, fh: Fh, name: bytes, mode: CreateMode3, sattr: Sattr3, verf: bytes, cred: AuthSys) -> Fh:
@@ -233,7 +238,7 @@ class Vfs:
             fh.export.storage.setattr(key, atime_ns=atime_ns, mtime_ns=mtime_ns)
         else:
             await self._create_setattr(child, sattr, cred)
-        await self._sync(fh)
+        await self._sync(child, fh)
         return child
 
     async def mkdir(self, fh: Fh, name: bytes, sattr: Sattr3, cred: AuthSys) -> Fh:
@@ -280,7 +285,7 @@ class Vfs:
         fh.fill_post_attrs()
         child = self._child(fh, key)
         await self._create_setattr(child, sattr, cred)
-        await self._sync(fh)
+        await self._sync(child, fh)
         return child
 
     async def link(self, fh: Fh, target: Fh, name: bytes, cred: AuthSys) -> None:
@@ -300,7 +305,7 @@ class Vfs:
         self.files.changed(fh.export, target.key)
         fh.fill_post_attrs()
         target.fill_post_attrs()
-        await self._sync(fh)
+        await self._sync(target, fh)
 
     async def unlink(self, fh: Fh, name: bytes, cred: AuthSys) -> None:
         victim = self._begin_removal(fh, name, cred)

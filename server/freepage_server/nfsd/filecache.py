@@ -503,4 +503,7 @@ class FileCache:
     async def quiesce(self) -> None:
         """Wait for readahead under way."""
         while self._tasks:
-            await asyncio.gather(*self._tasks)
+            tasks = list(self._tasks)
+            await asyncio.gather(*tasks)
+            # Since Python 3.12 gathering what has ended takes no turn of the loop, and their own callbacks none either.
+            self._tasks.difference_update(tasks)

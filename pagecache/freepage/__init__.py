@@ -74,6 +74,7 @@ from .filemap import (
     wait_on_page_writeback_range,
 )
 from .page import PAGE_SHIFT, PAGE_SIZE, Page
+from .page_alloc import Zone, calculate_min_free_kbytes
 from .policy import HookPolicy, RemovalPath
 from .read import filemap_read, read_mapping_page, read_nowait
 from .readahead import (
@@ -159,9 +160,11 @@ __all__ = [
     "WaitQueue",
     "WouldBlock",
     "WritebackControl",
+    "Zone",
     "add_to_page_cache_lru",
     "alloc_page_cache",
     "balance_dirty_pages_ratelimited",
+    "calculate_min_free_kbytes",
     "cancel_dirty_page",
     "check_cache",
     "check_mapping",

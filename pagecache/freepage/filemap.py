@@ -32,6 +32,8 @@ def add_to_page_cache_lru(mapping: AddressSpace, index: int, *, for_write: bool 
     assert index not in mapping.pages, f"page {index} of {mapping.host.audit_name} exists"
     cache = mapping.cache
     memcg = cache.memcg
+    if memcg.zone is not None:
+        memcg.zone.alloc_page(noretry=noretry)
     page = Page(cache, index)
     page.locked = True
     if memcg.stock:
@@ -283,6 +285,8 @@ async def replace_page_cache_page(old: Page, new_data: memoryview | bytes | byte
         new.uptodate = True
         old.refcount += 1  # charging may reclaim, and must not take the page being replaced
         try:
+            if memcg.zone is not None:
+                memcg.zone.alloc_page()
             memcg.charge()
         finally:
             old.refcount -= 1

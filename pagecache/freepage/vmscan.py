@@ -22,6 +22,7 @@ from .workingset import workingset_eviction
 
 if TYPE_CHECKING:
     from .cache import PageCache
+    from .page_alloc import Zone
 
 DEF_PRIORITY = 12
 SWAP_CLUSTER_MAX = 32
@@ -33,14 +34,12 @@ _GIB_SHIFT = 30 - PAGE_SHIFT
 class Lruvec:
     """The inactive and the active file list. The first key is the tail (oldest), the last one the head."""
 
-    __slots__ = ("activations_snapshot", "active", "inactive", "nonresident_age")
+    __slots__ = ("active", "inactive", "nonresident_age")
 
     def __init__(self) -> None:
         self.inactive: OrderedDict[Page, None] = OrderedDict()
         self.active: OrderedDict[Page, None] = OrderedDict()
         self.nonresident_age = 0
-        self.activations_snapshot = 0
-        """workingset_activate_file at the end of the last reclaim call"""
 
     def add(self, page: Page) -> None:
         """To the head of the list that the page's active flag names."""
@@ -57,18 +56,45 @@ class Lruvec:
         else:
             del self.inactive[page]
 
-    def inactive_is_low(self) -> bool:
-        """Is the inactive list too short beside the active one? Ratio 1 below 1 GiB, isqrt(10 * GiB) above."""
-        inactive, active = len(self.inactive), len(self.active)
-        gib = (inactive + active) >> _GIB_SHIFT
-        return inactive * (isqrt(10 * gib) if gib else 1) < active
+
+def inactive_is_low(inactive: int, active: int) -> bool:
+    """Is the inactive list too short beside the active one? Ratio 1 below 1 GiB, isqrt(10 * GiB) above. In pages."""
+    gib = (inactive + active) >> _GIB_SHIFT
+    return inactive * (isqrt(10 * gib) if gib else 1) < active
+
+
+class ReclaimTarget:
+    """What one reclaim call scans: a group, or all groups of a machine; and what it remembers of the last call."""
+
+    __slots__ = ("activations_snapshot", "groups")
+
+    def __init__(self, groups: list[MemCgroup]) -> None:
+        self.groups = groups
+        self.activations_snapshot = 0
+        """workingset_activate_file at the end of the last reclaim call"""
+
+    def activations(self) -> int:
+        return sum(group.stat.workingset_activate_file for group in self.groups)
+
+    def snapshot(self) -> None:
+        """snapshot_refaults, at the end of every call."""
+        self.activations_snapshot = self.activations()
+
+    def may_deactivate(self) -> bool:
+        """prepare_scan_count: pages were activated by refault since the last call, or the inactive list is short."""
+        if self.activations() != self.activations_snapshot:
+            return True
+        lruvecs = [group.lruvec for group in self.groups]
+        return inactive_is_low(sum(len(each.inactive) for each in lruvecs), sum(len(each.active) for each in lruvecs))
 
 
 class ScanControl:
     """One reclaim call (struct scan_control)."""
 
     __slots__ = (
+        "direct_global",
         "force_deactivate",
+        "kswapd",
         "may_deactivate",
         "nr_reclaimed",
         "nr_scanned",
@@ -77,8 +103,11 @@ class ScanControl:
         "skipped_deactivate",
     )
 
-    def __init__(self, nr_to_reclaim: int) -> None:
+    def __init__(self, nr_to_reclaim: int, *, kswapd: bool = False, direct_global: bool = False) -> None:
         self.nr_to_reclaim = nr_to_reclaim
+        self.kswapd = kswapd
+        self.direct_global = direct_global
+        """an allocation below the min watermark: its first round scans all that the priority asks for"""
         self.nr_reclaimed = 0
         self.nr_scanned = 0
         self.priority = DEF_PRIORITY
@@ -101,8 +130,11 @@ class MemCgroup:
         """charged pages of the cache, including the unused part of the stock"""
         self.stock = 0
         """prepaid pages (the per-CPU stock), at most 64"""
+        self.zone: Zone | None = None
+        """the machine whose watermarks its allocations obey; None: the limit alone counts"""
         self.lruvec = Lruvec()
         self.batches = LruBatches()
+        self.target = ReclaimTarget([self])
         self.stat = VmStat()
         self.memory_max_events = 0
         self.on_all_dirty: list[Callable[[], None]] = []
@@ -197,30 +229,31 @@ class MemCgroup:
         """One direct reclaim call with a target of max(nr, 32) pages; returns the number freed."""
         sc = ScanControl(max(nr, SWAP_CLUSTER_MAX))
         self.stat.allocstall += 1
-        do_try_to_free_pages(self, sc)
+        do_try_to_free_pages(self.target, sc)
         if self.trace is not None:
             self.trace(sc.nr_reclaimed)
         return sc.nr_reclaimed
 
 
-def do_try_to_free_pages(memcg: MemCgroup, sc: ScanControl) -> None:
+def do_try_to_free_pages(target: ReclaimTarget, sc: ScanControl) -> None:
     """Priority 12 to 0 until enough was freed; once more with forced deactivation if nothing was."""
-    lruvec, stat = memcg.lruvec, memcg.stat
     while True:
         for sc.priority in range(DEF_PRIORITY, -1, -1):
-            sc.may_deactivate = (
-                sc.force_deactivate
-                or stat.workingset_activate_file != lruvec.activations_snapshot
-                or lruvec.inactive_is_low()
-            )
-            shrink_lruvec(memcg, sc)
+            shrink_node(target, sc)
             if sc.nr_reclaimed >= sc.nr_to_reclaim:
                 break
-        lruvec.activations_snapshot = stat.workingset_activate_file
+        target.snapshot()
         if sc.nr_reclaimed or not sc.skipped_deactivate:
             return
         sc.force_deactivate = True
         sc.skipped_deactivate = False
+
+
+def shrink_node(target: ReclaimTarget, sc: ScanControl) -> None:
+    """One round at one priority over every group of the target."""
+    sc.may_deactivate = sc.force_deactivate or target.may_deactivate()
+    for group in target.groups:
+        shrink_lruvec(group, sc)
 
 
 def shrink_lruvec(memcg: MemCgroup, sc: ScanControl) -> None:
@@ -241,7 +274,7 @@ def shrink_lruvec(memcg: MemCgroup, sc: ScanControl) -> None:
                 shrink_active_list(memcg, n)
             else:
                 sc.skipped_deactivate = True
-        if reclaimed >= sc.nr_to_reclaim:
+        if reclaimed >= sc.nr_to_reclaim and not (sc.direct_global and sc.priority == DEF_PRIORITY):
             break
     sc.nr_reclaimed += reclaimed
 
@@ -271,7 +304,10 @@ def shrink_inactive_list(memcg: MemCgroup, sc: ScanControl, nr_to_scan: int) -> 
         page, _none = inactive.popitem(last=False)
         page.lru = False
         isolated.append(page)
-    stat.pgscan_direct += len(isolated)
+    if sc.kswapd:
+        stat.pgscan_kswapd += len(isolated)
+    else:
+        stat.pgscan_direct += len(isolated)
     sc.nr_scanned += len(isolated)
     unqueued_dirty = 0
     reclaimed = 0
@@ -294,7 +330,10 @@ def shrink_inactive_list(memcg: MemCgroup, sc: ScanControl, nr_to_scan: int) -> 
             lruvec.nonresident_age += 1
         elif page.refcount == 0 and page.mapping is None:
             page.cache.free_page(page)
-    stat.pgsteal_direct += reclaimed
+    if sc.kswapd:
+        stat.pgsteal_kswapd += reclaimed
+    else:
+        stat.pgsteal_direct += reclaimed
     if isolated and unqueued_dirty == len(isolated):
         for wake_flusher in memcg.on_all_dirty:
             wake_flusher()

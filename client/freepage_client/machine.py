@@ -81,6 +81,8 @@ class Machine:
         pages = 1 << 20 if memory_bytes is None else memory_bytes // PAGE_SIZE
         self.congestion_pages = min(max(16 * isqrt(pages) * 4 * 1024 // PAGE_SIZE, 256), CONGESTION_MAX_PAGES)
         self.mounts: list[NfsServer] = []
+        self.past_retransmissions = 0
+        """Of mounts that are no more: what this machine's mounts counted never goes down."""
         self.tasks: set[Task] = set()
         self.in_flight: dict[object, Iterable[SlabObject]] = {}
         """What calls under way hold, by call: the audit's roots beside files and unwritten data."""
@@ -183,6 +185,7 @@ class Machine:
             flusher.cancel()
             await asyncio.gather(flusher, return_exceptions=True)
         self.mounts.remove(mount)
+        self.past_retransmissions += mount.stats.xprt.retransmissions
         await mount.umount(self.cred)
         return [f"busy: {path}" for path in pinned] + self._left_behind()
 

@@ -60,6 +60,9 @@ HookOption = Annotated[
 StrictOption = Annotated[
     bool, typer.Option("--strict", help="A broken rule of the hook ends the operation with an error.")
 ]
+AuditOption = Annotated[
+    float, typer.Option("--audit-every", metavar="SECONDS", min=0.0, help="Audit by itself so often; 0: when asked.")
+]
 SeedOption = Annotated[int | None, typer.Option("--seed", help="Seed of everything left to chance.")]
 MallocOption = Annotated[
     bool, typer.Option("--tune-malloc/--no-tune-malloc", help="Set glibc's allocator up for large calls.")
@@ -118,6 +121,7 @@ def server(
     cache: CacheOption = "256MiB",
     hook: HookOption = [],  # noqa: B006
     strict: StrictOption = False,
+    audit_every: AuditOption = 0.0,
     seed: SeedOption = None,
     max_calls: Annotated[int, typer.Option("--max-calls", min=1, help="Calls executed at a time.")] = 64,
     tune_malloc: MallocOption = True,
@@ -151,6 +155,7 @@ def server(
         memory_bytes=_size_or_none(cache),
         hook_policy=tuple(hook),
         strict=strict,
+        audit_every_s=audit_every,
         seed=seed,
         max_calls=max_calls,
         tune_malloc=tune_malloc,
@@ -182,6 +187,7 @@ def client(
     cache: CacheOption = "256MiB",
     hook: HookOption = [],  # noqa: B006
     strict: StrictOption = False,
+    audit_every: AuditOption = 0.0,
     seed: SeedOption = None,
     share_channels: Annotated[
         bool, typer.Option("--share-channels/--own-channels", help="One connection per server for all mounts.")
@@ -209,6 +215,7 @@ def client(
         memory_bytes=_size_or_none(cache),
         hook_policy=tuple(hook),
         strict=strict,
+        audit_every_s=audit_every,
         seed=seed,
         share_channels=share_channels,
         tune_malloc=tune_malloc,

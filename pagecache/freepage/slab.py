@@ -305,6 +305,8 @@ class Ledger:
         self.now = now
         self.caches: dict[str, SlabCache] = {}
         self.orphan_records: dict[SlabObject, OrphanRecord] = {}
+        self.lost = dict.fromkeys(RemovalPath, 0)
+        """pages that left an object behind, by the path they left on; only grows"""
         self.on_violation: Callable[[str, str], None] | None = None
         """set by the page cache that this ledger belongs to: (rule, story)"""
         self._accounts: dict[type[SlabObject], SlabAccount] = {}
@@ -355,6 +357,7 @@ class Ledger:
             self.orphan_records[obj] = OrphanRecord(obj, file, index, path, function, self.now())
         else:
             record.references += 1
+        self.lost[path] += 1
         obj._shift(CACHED, ORPHANED)
 
     def orphans(self) -> Iterator[OrphanRecord]:

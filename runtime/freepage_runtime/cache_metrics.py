@@ -97,6 +97,14 @@ def page_cache(cache: PageCache) -> Iterator[Metric]:
         "Memory limit of the page cache; +Inf without one.",
         float("inf") if cache.memcg.limit_pages is None else cache.memcg.limit_pages * PAGE_SIZE,
     )
+    background, limit = cache.dirty.limits()
+    yield labelled(
+        GaugeMetricFamily,
+        "freepage_pagecache_dirty_threshold_pages",
+        "Dirty pages from which on the flusher writes (background), and from which on writers wait (limit).",
+        ("threshold",),
+        {("background",): background, ("limit",): limit},
+    )
     yield counter("freepage_pagecache_hits", "Pages that a read found in the page cache.", cache.hits)
     yield counter("freepage_pagecache_misses", "Pages that a read did not find in the page cache.", cache.misses)
     yield by_path("freepage_pagecache_removed_pages", "Pages that left the page cache, by removal path.", cache.removed)
@@ -108,6 +116,18 @@ def page_cache(cache: PageCache) -> Iterator[Metric]:
         "freepage_hook_skips_owned",
         "Skipped removals whose page owned an object, which is orphaned since, by removal path.",
         cache.skipped_owned,
+    )
+    yield by_path(
+        "freepage_hook_orphans",
+        "Objects that were orphaned because their page left without a hook that released them, by removal path.",
+        cache.ledger.lost,
+    )
+    yield labelled(
+        GaugeMetricFamily,
+        "freepage_hook_skip_policy",
+        "1 where the policy tells the hook to be skipped, always or sometimes, by removal path.",
+        ("path",),
+        {(path.value,): int(path in cache.policy.rules) for path in RemovalPath},
     )
     yield by_path(
         "freepage_hook_absences",
@@ -184,9 +204,11 @@ def _slab(cache: PageCache) -> Iterator[Metric]:
 class MachineCollector(Collector):
     """Everything one process exports: its page cache, and what ``more`` adds."""
 
-    def __init__(self, cache: PageCache, *, role: str, version: str, more: Callable[[], Iterator[Metric]]) -> None:
+    def __init__(
+        self, cache: PageCache, *, role: str, version: str, more: Callable[[], Iterator[Metric]], name: str = ""
+    ) -> None:
         self._cache = cache
-        self._info = {"role": role, "version": version}
+        self._info = {"role": role, "name": name, "version": version}
         self._more = more
 
     def collect(self) -> Iterator[Metric]:

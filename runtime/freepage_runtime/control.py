@@ -15,11 +15,12 @@ from typing import Any, NoReturn, Protocol, TypeAlias
 import grpc
 import grpc.aio
 
-from freepage import GALLERY, PAGE_SIZE, AuditReport, Faults, HookPolicy, PageCache, RemovalPath, SlabObject
+from freepage import GALLERY, PAGE_SIZE, Faults, HookPolicy, RemovalPath
 from freepage.faults import ArmedFault
 from freepage_proto.v1 import control_pb2 as pb
 from freepage_proto.v1 import control_pb2_grpc
 from freepage_runtime import procfs, token
+from freepage_runtime.auditor import Auditable, Auditor
 from freepage_runtime.logs import fields
 from freepage_runtime.registry import Daemon
 
@@ -28,15 +29,8 @@ log = logging.getLogger(__name__)
 Context: TypeAlias = "grpc.aio.ServicerContext[object, object]"
 
 
-class Machine(Protocol):
+class Machine(Auditable, Protocol):
     """A server or a client host, as its administrator sees it."""
-
-    @property
-    def cache(self) -> PageCache: ...
-
-    def roots_in_use(self) -> Iterable[SlabObject]:
-        """What holds objects in use: open files, calls under way, unwritten data. The audit's mark begins there."""
-        ...
 
     async def drop_caches(self, what: int) -> object: ...
 
@@ -49,6 +43,7 @@ class ControlService(control_pb2_grpc.ControlServicer):
     ``daemon`` gives this daemon's registration once it has one. ``file_systems`` lists exports or mounts, ``rpcs``
     counts calls by procedure, ``replace_pages(path, first, count)`` replaces a file's cached pages and returns how
     many; it raises OSError when there is no such file. ``proc_files`` are files of /proc beside those of memory.
+    ``auditor`` is this machine's, when it has one already.
     """
 
     def __init__(
@@ -61,6 +56,7 @@ class ControlService(control_pb2_grpc.ControlServicer):
         rpcs: Callable[[], dict[str, int]],
         replace_pages: Callable[[str, int, int], Awaitable[int]],
         proc_files: Mapping[str, procfs.ProcFile] | None = None,
+        auditor: Auditor | None = None,
     ) -> None:
         self._machine = machine
         self._version = version
@@ -69,6 +65,7 @@ class ControlService(control_pb2_grpc.ControlServicer):
         self._rpcs = rpcs
         self._replace_pages = replace_pages
         self._proc_files = procfs.files(machine.cache, proc_files)
+        self._auditor = auditor or Auditor(machine)
         self._started_s = time.monotonic()
 
     async def GetInfo(self, request: pb.GetInfoRequest, context: Context) -> pb.GetInfoResponse:
@@ -206,7 +203,7 @@ class ControlService(control_pb2_grpc.ControlServicer):
         return pb.GetVmstatResponse(counters=self._machine.cache.vmstat())
 
     async def Audit(self, request: pb.AuditRequest, context: Context) -> pb.AuditResponse:
-        report = audit(self._machine)
+        report = self._auditor.run()
         return pb.AuditResponse(
             agrees=report.agrees, orphaned=report.orphaned, text=report.render(), json=json.dumps(report.as_dict())
         )
@@ -229,13 +226,8 @@ class ControlService(control_pb2_grpc.ControlServicer):
             misses=cache.misses,
         )
         if request.audit:
-            response.audit_agrees = audit(self._machine).agrees
+            response.audit_agrees = self._auditor.run().agrees
         return response
-
-
-def audit(machine: Machine) -> AuditReport:
-    """Mark and sweep one machine; nothing else runs meanwhile."""
-    return machine.cache.ledger.audit(machine.roots_in_use(), machine.cache.mappings)
 
 
 def by_label(counts: dict[RemovalPath, int]) -> dict[str, int]:

@@ -27,6 +27,7 @@ from prometheus_client import CollectorRegistry
 
 from freepage_proto.v1.control_pb2_grpc import add_ControlServicer_to_server
 from freepage_runtime import logs, malloc, ops, token
+from freepage_runtime.auditor import Auditor
 from freepage_runtime.cache_metrics import metrics_page
 from freepage_runtime.clock import LoopClock
 from freepage_runtime.control import ControlService, TokenGuard
@@ -55,9 +56,10 @@ class DaemonSettings:
 
     ``control`` off loopback needs a ``token_file``, which is made when there is none. ``metrics`` None: no HTTP.
     ``memory_bytes`` limits the page cache, None does not. ``hook_policy`` holds rules such as ``reclaim=skip:every=3``.
-    ``strict`` makes a broken rule of the hook an exception. ``seed`` None: chance is chance. ``ops``: gRPC health and
-    reflection, None where their packages are installed. ``ready_fd`` and ``parent_pid`` are for a process that starts
-    daemons: where to say that we are ready, and with whom to die. ``say_ready`` puts a line of JSON on stdout.
+    ``strict`` makes a broken rule of the hook an exception. ``audit_every_s`` 0: audits only when asked. ``seed`` None:
+    chance is chance. ``ops``: gRPC health and reflection, None where their packages are installed. ``ready_fd`` and
+    ``parent_pid`` are for a process that starts daemons: where to say that we are ready, and with whom to die.
+    ``say_ready`` puts a line of JSON on stdout.
     """
 
     name: str
@@ -67,6 +69,7 @@ class DaemonSettings:
     memory_bytes: int | None = None
     hook_policy: tuple[str, ...] = ()
     strict: bool = False
+    audit_every_s: float = 0.0
     seed: int | None = None
     tune_malloc: bool = True
     ops: bool | None = None
@@ -224,6 +227,16 @@ class Frame:
         await server.start()
         await serving(True)
         self.on_close(lambda: server.stop(STOP_GRACE_S))
+
+    def watch(self, auditor: Auditor) -> None:
+        """Audit as often as the settings say, until the daemon stops."""
+        task = asyncio.ensure_future(auditor.watch(self.settings.audit_every_s, asyncio.sleep))
+
+        async def stop() -> None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+        self.on_close(stop)
 
     def ready(self, grpc_address: Address | None = None) -> None:
         """Everything listens and is mounted: register, and tell whoever waits for it."""

@@ -18,11 +18,14 @@ from freepage_client.machine import Machine
 from freepage_client.nfs.iostat import BYTES as KERNEL_BYTES
 from freepage_client.nfs.iostat import EVENTS as KERNEL_EVENTS
 from freepage_client.nfs.iostat import IoStats
+from freepage_proto.nfs3 import CommitRes, NfsStat3, WriteRes
+from freepage_proto.nlm4 import NlmRes, NlmStat4
 from freepage_proto.rpc import NFS3_PROCEDURES, Procedure
 from freepage_runtime.cache_metrics import MachineCollector, metrics_page, registry
 from freepage_runtime.clock import LoopClock, wall_ns
 from freepage_runtime.histogram import LATENCY_BOUNDS_S, LatencyHistogram
 from freepage_runtime.httpd import Request
+from freepage_runtime.settings import Address
 from freepage_server.io import metrics as server_metrics
 from freepage_server.io.service import ServiceStats
 from freepage_server.nfsd.memory import MemoryStorage
@@ -82,13 +85,15 @@ def server_page() -> str:
 def test_every_label_value_is_there_from_the_start(page: Callable[[], str]) -> None:
     found = samples(page())
     paths = {path.value for path in RemovalPath}
-    for name in ("pagecache_removed_pages", "hook_calls", "hook_skips", "hook_skips_owned"):
+    for name in ("pagecache_removed_pages", "hook_calls", "hook_skips", "hook_skips_owned", "hook_orphans"):
         assert labels(found, f"freepage_{name}_total", "path") == paths
     assert labels(found, "freepage_hook_violations_total", "rule") == set(RULES)
     assert labels(found, "freepage_pagecache_pages", "state") == {"clean", "dirty", "writeback"}
     assert labels(found, "freepage_slab_objects", "state") == {"in_use", "cached", "orphaned"}
     assert {"nfs_page", "rpc_cred"} <= labels(found, "freepage_slab_objects", "slab")
     role = "client" if "freepage_client_mounts" in {name for name, _ in found} else "server"
+    statuses = {status.name for status in NfsStat3} - {"OK"}
+    assert labels(found, f"freepage_{role}_error_replies_total", "status") == statuses
     procedures = {procedure.display_name for procedure in Procedure}
     assert labels(found, f"freepage_{role}_rpcs_total", "procedure") == procedures
     assert labels(found, f"freepage_{role}_rpc_duration_seconds_bucket", "procedure") == procedures
@@ -117,6 +122,45 @@ def test_latencies_are_a_histogram() -> None:
     only = frozenset({("procedure", "READ")})
     assert found["freepage_client_rpc_duration_seconds_sum", only] == pytest.approx(99.0036)
     assert found["freepage_client_rpcs_total", only] == 4
+
+
+def test_replies_tell_errors_and_a_server_that_restarted() -> None:
+    calls = CallStats()
+    here, there = Address("here", 2049), Address("there", 2049)
+    calls.note(here, WriteRes(NfsStat3.STALE))
+    calls.note(here, NlmRes(NlmStat4.DENIED))  # another program's status
+    for server, verifier in ((here, b"a"), (there, b"b"), (here, b"a"), (there, b"b"), (here, b"c"), (here, b"c")):
+        calls.note(server, CommitRes(NfsStat3.OK, verf=verifier))
+    found = samples(client_page(calls))
+    assert found["freepage_client_error_replies_total", frozenset({("status", "STALE")})] == 1
+    assert sum(value for (name, _), value in found.items() if name == "freepage_client_error_replies_total") == 1
+    assert found["freepage_client_write_verifier_changes_total", frozenset()] == 1
+
+
+CARDINALITY = {"client": 1000, "server": 1000}
+"""Series per process, without mounts; MOUNT_CARDINALITY more for each mount."""
+MOUNT_CARDINALITY = 260
+
+
+@pytest.mark.parametrize("page", [client_page, server_page])
+def test_a_process_keeps_to_its_budget_of_series(page: Callable[[], str]) -> None:
+    found = samples(page())
+    role = "client" if page is client_page else "server"
+    assert CARDINALITY[role] * 0.7 < len(found) <= CARDINALITY[role]
+    allowed = {"path", "rule", "fault", "slab", "use", "state", "list", "event", "procedure", "status", "le"}
+    allowed |= {"role", "name", "version", "threshold", "result"}
+    assert {label for _, each in found for label, _ in each} <= allowed
+
+
+def test_a_mount_keeps_to_its_budget_of_series() -> None:
+    mounts = [FakeMount(), FakeMount()]
+    mounts[1].source = "other:/export"
+    one, two = (
+        len([sample for family in client_metrics.mountstats(some, 1.0) for sample in family.samples])  # type: ignore[arg-type]
+        for some in (mounts[:1], mounts)
+    )
+    assert MOUNT_CARDINALITY * 0.7 < one <= MOUNT_CARDINALITY
+    assert two == 2 * one
 
 
 def test_a_histogram_counts_a_bound_as_within() -> None:

@@ -8,6 +8,7 @@ import logging
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from typing import Self
 
 from freepage_client.io import metrics
@@ -20,6 +21,7 @@ from freepage_client.nfs.mountstats import render_mountstats
 from freepage_client.nfs.options import BadMountOption, parse_mount_options
 from freepage_proto.nfs3 import NullArgs
 from freepage_proto.rpc import AuthSys, CallHeader, Procedure, RpcError
+from freepage_runtime.auditor import Auditor
 from freepage_runtime.cache_metrics import MachineCollector, registry
 from freepage_runtime.clock import LoopClock
 from freepage_runtime.control import ControlService
@@ -97,8 +99,13 @@ async def _be_client(settings: ClientSettings, frame: Frame) -> None:
             yield f"mount {mount.mountpoint}", mount.source
         yield "memory", "no limit" if settings.memory_bytes is None else format_size(settings.memory_bytes)
 
+    auditor = Auditor(machine)
     collector = MachineCollector(
-        machine.cache, role="client", version=version(), more=lambda: metrics.client(machine, network.stats)
+        machine.cache,
+        role="client",
+        name=settings.name,
+        version=version(),
+        more=lambda: chain(metrics.client(machine, network.stats), auditor.metrics()),
     )
     sys_service = SysService(machine)
     await frame.serve_pages(registry(collector), facts)
@@ -108,6 +115,7 @@ async def _be_client(settings: ClientSettings, frame: Frame) -> None:
             machine,
             version=version(),
             daemon=lambda: frame.daemon,
+            auditor=auditor,
             file_systems=lambda: [f"{mount.source} {mount.mountpoint}" for mount in machine.mounts],
             rpcs=lambda: {p.display_name: of.calls for p, of in network.stats.by_procedure.items()},
             replace_pages=lambda path, first, count: replace_pages(machine, path, first, count),
@@ -119,6 +127,7 @@ async def _be_client(settings: ClientSettings, frame: Frame) -> None:
     for setting in settings.mounts:
         await mount(machine, network, setting)
         log.info("mounted", extra=fields(source=setting.source, mountpoint=setting.mountpoint))
+    frame.watch(auditor)
     frame.ready()
     await frame.until_stopped()
 

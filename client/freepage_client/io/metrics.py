@@ -15,7 +15,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from freepage_client.io.transport import CallStats
 from freepage_client.nfs.iostat import IoStats, OpStats
 from freepage_proto.rpc import NFS3_PROCEDURES, Procedure
-from freepage_runtime.cache_metrics import gauge, histogram, labelled
+from freepage_runtime.cache_metrics import counter, gauge, histogram, labelled
 
 if TYPE_CHECKING:
     from freepage_client.machine import Machine
@@ -105,6 +105,23 @@ def client(machine: Machine, calls: CallStats) -> Iterator[Metric]:
         "Transmissions without a reply of the protocol's own (timed out, connection lost, refused), by procedure.",
         ("procedure",),
         {(procedure.display_name,): of.failures for procedure, of in procedures},
+    )
+    yield counter(
+        "freepage_client_rpc_retransmissions",
+        "Calls sent again, because no reply came in time or the connection was lost.",
+        machine.past_retransmissions + sum(mount.stats.xprt.retransmissions for mount in machine.mounts),
+    )
+    yield labelled(
+        CounterMetricFamily,
+        "freepage_client_error_replies",
+        "NFSv3 replies with a status other than OK, by status.",
+        ("status",),
+        {(status.name,): count for status, count in calls.error_replies.items()},
+    )
+    yield counter(
+        "freepage_client_write_verifier_changes",
+        "Times a server's write verifier was not the one of its reply before: unstable data may have been lost.",
+        calls.verifier_changes,
     )
     yield histogram(
         "freepage_client_rpc_duration_seconds",

@@ -16,6 +16,7 @@ import grpc
 import grpc.aio
 
 from freepage_proto.convert import METHODS
+from freepage_proto.nfs3 import CommitRes, NfsStat3, WriteRes
 from freepage_proto.rpc import (
     CallHeader,
     Procedure,
@@ -79,10 +80,29 @@ class ProcedureCalls:
 
 
 class CallStats:
-    """What a process sent, by procedure; it only grows, whatever mounts come and go. Every procedure is there."""
+    """What a process sent, by procedure, and what it was told; it only grows, whatever mounts come and go.
+
+    Every procedure and every error status is there from the start. ``verifier_changes`` counts the replies to WRITE
+    and COMMIT whose write verifier is not the one that their server sent before: it restarted, or lost unstable data.
+    """
 
     def __init__(self) -> None:
         self.by_procedure: dict[Procedure, ProcedureCalls] = {procedure: ProcedureCalls() for procedure in Procedure}
+        self.error_replies: dict[NfsStat3, int] = {status: 0 for status in NfsStat3 if status}
+        self.verifier_changes = 0
+        self._verifiers: dict[Address, bytes] = {}
+
+    def note(self, server: Address, result: object) -> None:
+        """Look at a reply's status and write verifier."""
+        status = getattr(result, "status", None)
+        if status:
+            if isinstance(status, NfsStat3):
+                self.error_replies[status] += 1
+        elif isinstance(result, WriteRes | CommitRes):
+            before = self._verifiers.get(server)
+            if before != result.verf:
+                self._verifiers[server] = result.verf
+                self.verifier_changes += before is not None
 
 
 class _Channel:
@@ -182,6 +202,7 @@ class GrpcTransport:
             reply = await self._channel.methods[procedure](request, timeout=self._network.call_deadline_s)
             result: object = method.decode_reply(reply)
             answered = True
+            self._network.stats.note(self._channel.address, result)
         except grpc.aio.AioRpcError as error:
             raise _translate(error, self._channel.address) from None
         except grpc.aio.UsageError as error:  # the channel was closed under a new call

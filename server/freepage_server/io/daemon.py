@@ -7,10 +7,12 @@ import random
 import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import grpc.aio
 
+from freepage_runtime.auditor import Auditor
 from freepage_runtime.cache_metrics import MachineCollector, registry
 from freepage_runtime.clock import LoopClock, wall_ns
 from freepage_runtime.control import ControlService
@@ -109,8 +111,13 @@ async def _serve(settings: ServerSettings, frame: Frame, exports: list[Export], 
             yield f"export {export.name}", export.describe()
         yield "memory", "no limit" if settings.memory_bytes is None else format_size(settings.memory_bytes)
 
+    auditor = Auditor(nfsd)
     collector = MachineCollector(
-        nfsd.cache, role="server", version=version(), more=lambda: metrics.server(nfsd, service.stats)
+        nfsd.cache,
+        role="server",
+        name=settings.name,
+        version=version(),
+        more=lambda: chain(metrics.server(nfsd, service.stats), auditor.metrics()),
     )
     await frame.serve_pages(registry(collector), facts)
     await frame.serve_control(
@@ -118,6 +125,7 @@ async def _serve(settings: ServerSettings, frame: Frame, exports: list[Export], 
             nfsd,
             version=version(),
             daemon=lambda: frame.daemon,
+            auditor=auditor,
             file_systems=lambda: list(nfsd.exports),
             rpcs=lambda: {p.display_name: of.calls for p, of in nfsd.stats.by_procedure.items()},
             replace_pages=lambda path, first, count: replace_pages(nfsd, path, first, count),
@@ -128,6 +136,7 @@ async def _serve(settings: ServerSettings, frame: Frame, exports: list[Export], 
     await grpc_server.start()
     frame.on_close(lambda: stop_serving(grpc_server, service))
     await serving(True)
+    frame.watch(auditor)
     frame.ready(address)
     log.info("serving", extra=fields(address=address, exports=",".join(nfsd.exports)))
     await frame.until_stopped()

@@ -30,6 +30,13 @@ def server(nfsd: NfsServer, service: ServiceStats) -> Iterator[Metric]:
         ("procedure",),
         {(procedure.display_name,): of.errors for procedure, of in procedures},
     )
+    yield labelled(
+        CounterMetricFamily,
+        "freepage_server_error_replies",
+        "NFSv3 replies with a status other than OK, by status.",
+        ("status",),
+        {(status.name,): count for status, count in stats.error_replies.items()},
+    )
     yield histogram(
         "freepage_server_rpc_duration_seconds",
         "Time from a request's arrival to its encoded reply, by procedure.",
@@ -54,5 +61,13 @@ def server(nfsd: NfsServer, service: ServiceStats) -> Iterator[Metric]:
         "freepage_server_write_verifier_changes",
         "Times the write verifier changed because unstable data may have been lost.",
         stats.write_verifier_changes,
+    )
+    replies = nfsd.replies
+    yield labelled(
+        CounterMetricFamily,
+        "freepage_server_reply_cache",
+        "Calls that change something, by whether the duplicate request cache had been asked before.",
+        ("result",),
+        {("hit",): replies.hits, ("miss",): replies.misses},
     )
     yield gauge("freepage_server_exports", "Exports.", len(nfsd.exports))

@@ -232,6 +232,8 @@ class NfsServer:
         status = getattr(result, "status", None)
         if status is not None and status != 0:
             stats.errors += 1
+            if isinstance(status, NfsStat3):
+                self.stats.error_replies[status] += 1
         elif isinstance(result, ReadRes):
             stats.bytes_read += result.count
         elif isinstance(result, WriteRes):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from freepage_proto.nfs3 import NfsStat3
 from freepage_proto.rpc import Procedure
 
 
@@ -21,11 +22,13 @@ class ServerStats:
     """``by_procedure`` has every procedure from the start, so that what never happened is exported as zero.
 
     ``storage_*`` count file I/O below the page cache; ``write_verifier_changes`` how often unstable data was declared
-    lost; ``foreign_changes`` files that somebody changed behind the server's back.
+    lost; ``foreign_changes`` files that somebody changed behind the server's back. ``error_replies`` counts NFSv3's
+    statuses other than OK.
     """
 
     def __init__(self) -> None:
         self.by_procedure: dict[Procedure, ProcedureStats] = {p: ProcedureStats() for p in Procedure}
+        self.error_replies: dict[NfsStat3, int] = {status: 0 for status in NfsStat3 if status}
         self.storage_reads = 0
         self.storage_read_bytes = 0
         self.storage_writes = 0

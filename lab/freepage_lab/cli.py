@@ -281,6 +281,19 @@ def conform(
     raise typer.Exit(0 if equal else 1)
 
 
+@app.command(rich_help_panel=PANEL_LAB)
+def story(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Without one: the list.")] = None,
+    files: Annotated[int, typer.Option("--files", min=1, help="Files in the directory that is listed.")] = 110,
+    listings: Annotated[int, typer.Option("--listings", min=1, help="How often it is listed.")] = 3,
+    json_output: JsonFlag = False,
+) -> None:
+    """Replay a leak from the kernel's own history, with its published numbers."""
+    from freepage_lab.story.command import story as tell
+
+    tell(name, files=files, listings=listings, as_json=json_output)
+
+
 # --- looking --------------------------------------------------------------------------------------------------------
 
 

@@ -17,6 +17,9 @@ from .slab import CACHED, IN_USE, ORPHANED, Ledger, ObjectState, SlabObject
 if TYPE_CHECKING:
     from .address_space import AddressSpace
 
+NOTHING = "nothing"
+"""OrphanGroup.held_by of what was lost elsewhere than at the exit door"""
+
 
 @dataclass(slots=True)
 class OrphanGroup:
@@ -71,7 +74,9 @@ class AuditReport:
             name = f"{group.slab} ({group.use})" if group.use else group.slab
             plural = "" if group.count == 1 else "s"
             lines.append(f"unreferenced {name}: {group.count} object{plural}, {group.bytes} bytes")
-            if group.held_by:
+            if group.held_by == NOTHING:
+                lines.append("  nothing refers to it, and it was not lost with a page")
+            elif group.held_by:
                 lines.append(f"  held only by orphaned {group.held_by}")
             else:
                 lines.append(f"  file {group.file}, {_render_pages(group.pages)}")
@@ -188,7 +193,7 @@ def _group(ledger: Ledger, lost: list[SlabObject]) -> list[OrphanGroup]:
             key = (obj.slab_name, obj.use, record.file, obj.site, record.path.value, record.function, "")
         else:
             holder = holders.get(obj)
-            key = (obj.slab_name, obj.use, "", obj.site, "", "", holder.slab_name if holder is not None else "nothing")
+            key = (obj.slab_name, obj.use, "", obj.site, "", "", holder.slab_name if holder is not None else NOTHING)
         group = groups.get(key)
         if group is None:
             group = groups[key] = OrphanGroup(*key[:6], held_by=key[6])

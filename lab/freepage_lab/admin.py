@@ -20,7 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from freepage import RemovalPath
-from freepage_lab.daemons import choose, choose_one
+from freepage_lab.daemons import choose, choose_one, tls_for
 from freepage_runtime.control_client import ControlClient, Fault
 from freepage_runtime.errors import UserError
 from freepage_runtime.registry import ROLES, Daemon, list_daemons
@@ -68,7 +68,7 @@ def _ask_all(choice: Choice, question: Callable[[ControlClient], Awaitable[_T]])
 
     async def ask(daemon: Daemon) -> _T:
         assert daemon.control is not None
-        async with ControlClient(daemon.control, token=token) as control:
+        async with ControlClient(daemon.control, token=token, tls=tls_for(daemon)) as control:
             return await question(control)
 
     async def ask_everybody() -> list[_T]:
@@ -84,7 +84,7 @@ def _with_client(choice: Choice, work: Callable[[RemoteMachine], Coroutine[Any, 
 
     async def do() -> _T:
         assert daemon.control is not None
-        async with RemoteMachine(daemon.control, token=token) as machine:
+        async with RemoteMachine(daemon.control, token=token, tls=tls_for(daemon)) as machine:
             try:
                 return await work(machine)
             except OSError as error:

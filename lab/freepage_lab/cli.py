@@ -51,6 +51,14 @@ ControlOption = Annotated[
 MetricsOption = Annotated[
     str, typer.Option("--metrics", metavar="HOST:PORT", help="Where /metrics listens, or [b]none[/b].")
 ]
+TlsCertOption = Annotated[
+    Path | None, typer.Option("--tls-cert", metavar="FILE", help="Certificate (PEM) to show: TLS from then on.")
+]
+TlsKeyOption = Annotated[Path | None, typer.Option("--tls-key", metavar="FILE", help="Its key (PEM).")]
+TlsCaOption = Annotated[
+    Path | None,
+    typer.Option("--tls-ca", metavar="FILE", help="Only peers with a certificate of this authority (PEM)."),
+]
 CacheOption = Annotated[
     str, typer.Option("--cache", metavar="SIZE", help="Memory of the page cache, or [b]none[/b] for no limit.")
 ]
@@ -118,6 +126,9 @@ def server(
     control: ControlOption = "127.0.0.1:0",
     metrics: MetricsOption = "127.0.0.1:0",
     token_file: TokenOption = None,
+    tls_cert: TlsCertOption = None,
+    tls_key: TlsKeyOption = None,
+    tls_ca: TlsCaOption = None,
     cache: CacheOption = "256MiB",
     hook: HookOption = [],  # noqa: B006
     strict: StrictOption = False,
@@ -134,13 +145,17 @@ def server(
     """Export directories over gRPC, until Ctrl-C or SIGTERM."""
     from freepage_runtime.daemon import run
     from freepage_runtime.settings import parse_address
+    from freepage_runtime.tls import TlsSettings
     from freepage_server.io.daemon import ServerSettings, run_server
     from freepage_server.io.exports import ExportSetting, check_exports, load_exports
 
     exports = [ExportSetting.parse(text) for text in export]
     for path in config:
         exports += load_exports(path)
+    tls = TlsSettings.given(tls_cert, tls_key, tls_ca)
     if check:
+        if tls is not None:
+            tls.load_for_server()
         for line in check_exports(exports):
             typer.echo(line)
         raise typer.Exit
@@ -152,6 +167,7 @@ def server(
         control=parse_address(control),
         metrics=_address_or_none(metrics),
         token_file=token_file,
+        tls=tls,
         memory_bytes=_size_or_none(cache),
         hook_policy=tuple(hook),
         strict=strict,
@@ -184,6 +200,12 @@ def client(
     control: ControlOption = "127.0.0.1:0",
     metrics: MetricsOption = "127.0.0.1:0",
     token_file: TokenOption = None,
+    tls_cert: TlsCertOption = None,
+    tls_key: TlsKeyOption = None,
+    tls_ca: TlsCaOption = None,
+    tls_server_name: Annotated[
+        str | None, typer.Option("--tls-server-name", help="The name in servers' certificates, if not their address.")
+    ] = None,
     cache: CacheOption = "256MiB",
     hook: HookOption = [],  # noqa: B006
     strict: StrictOption = False,
@@ -205,6 +227,7 @@ def client(
     from freepage_client.io.daemon import ClientSettings, MountSetting, run_client
     from freepage_runtime.daemon import run
     from freepage_runtime.settings import parse_address
+    from freepage_runtime.tls import TlsSettings
 
     settings = ClientSettings(
         name=name or socket.gethostname(),
@@ -212,6 +235,7 @@ def client(
         control=parse_address(control),
         metrics=_address_or_none(metrics),
         token_file=token_file,
+        tls=TlsSettings.given(tls_cert, tls_key, tls_ca, tls_server_name),
         memory_bytes=_size_or_none(cache),
         hook_policy=tuple(hook),
         strict=strict,

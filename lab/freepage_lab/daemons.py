@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from freepage_runtime.errors import UserError
 from freepage_runtime.registry import Daemon, list_daemons
 from freepage_runtime.settings import parse_address
+from freepage_runtime.tls import TlsFiles, TlsSettings
 
 
 def choose(addresses: Sequence[str] = (), names: Sequence[str] = (), role: str | None = None) -> list[Daemon]:
@@ -16,7 +17,8 @@ def choose(addresses: Sequence[str] = (), names: Sequence[str] = (), role: str |
     """
     if addresses:
         checked = [str(parse_address(address)) for address in addresses]
-        return [Daemon(role=role or "client", name=address, control=address) for address in checked]
+        tls = TlsSettings.from_environment() is not None
+        return [Daemon(role=role or "client", name=address, control=address, tls=tls) for address in checked]
     running = sorted(
         (daemon for daemon in list_daemons(role) if daemon.control is not None),
         key=lambda daemon: (daemon.role != "server", daemon.name),
@@ -37,3 +39,16 @@ def choose_one(addresses: Sequence[str] = (), names: Sequence[str] = (), role: s
     if len(chosen) > 1:
         raise UserError(f"{len(chosen)} daemons are running, say which: {', '.join(daemon.name for daemon in chosen)}")
     return chosen[0]
+
+
+def tls_for(daemon: Daemon) -> TlsFiles | None:
+    """What speaks with its control service: files named in the environment, or None where it speaks no TLS.
+
+    Raises UserError when it does, and none are named.
+    """
+    if not daemon.tls:
+        return None
+    settings = TlsSettings.from_environment()
+    if settings is None:
+        raise UserError(f"{daemon.name} speaks TLS (name its authority's certificate in FREEPAGE_TLS_CA)")
+    return settings.load()

@@ -16,10 +16,12 @@ import grpc.aio
 from freepage import HookPolicy, PageCache
 from freepage_proto.v1 import control_pb2 as pb
 from freepage_proto.v1 import control_pb2_grpc
+from freepage_runtime import credentials
 from freepage_runtime import token as tokens
 from freepage_runtime.control import apply_rule, fault_rule, rules_of
 from freepage_runtime.errors import UserError
 from freepage_runtime.settings import parse_address
+from freepage_runtime.tls import TlsFiles
 
 R = TypeVar("R")
 
@@ -124,13 +126,29 @@ class Stats:
 
 
 class ControlClient:
-    """One daemon's control service at ``address`` (host:port), with the token that it asks for off loopback."""
+    """One daemon's control service at ``address`` (host:port), with the token that it asks for off loopback.
 
-    def __init__(self, address: str, *, token: str | None = None, timeout_s: float = CONTROL_TIMEOUT_S) -> None:
+    ``tls`` None: it does not speak TLS.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        *,
+        token: str | None = None,
+        timeout_s: float = CONTROL_TIMEOUT_S,
+        tls: TlsFiles | None = None,
+    ) -> None:
         self.address = parse_address(address)
         self._timeout_s = timeout_s
         self._metadata = () if token is None else ((tokens.METADATA_KEY, tokens.metadata_value(token)),)
-        self.channel = grpc.aio.insecure_channel(f"dns:///{self.address}", options=CHANNEL_OPTIONS)
+        target, secure = f"dns:///{self.address}", credentials.for_channel(tls)
+        options = (*CHANNEL_OPTIONS, *credentials.channel_options(tls))
+        self.channel = (
+            grpc.aio.insecure_channel(target, options=options)
+            if secure is None
+            else grpc.aio.secure_channel(target, secure, options=options)
+        )
         self._control = control_pb2_grpc.ControlStub(self.channel)  # type: ignore[no-untyped-call]
 
     async def __aenter__(self) -> Self:

@@ -26,7 +26,7 @@ import grpc.aio
 from prometheus_client import CollectorRegistry
 
 from freepage_proto.v1.control_pb2_grpc import add_ControlServicer_to_server
-from freepage_runtime import logs, malloc, ops, token
+from freepage_runtime import credentials, logs, malloc, ops, token
 from freepage_runtime.auditor import Auditor
 from freepage_runtime.cache_metrics import metrics_page
 from freepage_runtime.clock import LoopClock
@@ -37,6 +37,7 @@ from freepage_runtime.process import StopEvent, die_with_parent, explain_bind_er
 from freepage_runtime.ready import announce
 from freepage_runtime.registry import Daemon, Registration, register
 from freepage_runtime.settings import LOOPBACK, Address
+from freepage_runtime.tls import TlsSettings
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +56,7 @@ class DaemonSettings:
     """What both daemons can be told. Addresses with port 0 take any free one.
 
     ``control`` off loopback needs a ``token_file``, which is made when there is none. ``metrics`` None: no HTTP.
+    ``tls`` None: nothing is encrypted; otherwise NFS speaks TLS, and the control service does off loopback.
     ``memory_bytes`` limits the page cache, None does not. ``hook_policy`` holds rules such as ``reclaim=skip:every=3``.
     ``strict`` makes a broken rule of the hook an exception. ``audit_every_s`` 0: audits only when asked. ``seed`` None:
     chance is chance. ``ops``: gRPC health and reflection, None where their packages are installed. ``ready_fd`` and
@@ -66,6 +68,7 @@ class DaemonSettings:
     control: Address = ANY_LOOPBACK_PORT
     metrics: Address | None = ANY_LOOPBACK_PORT
     token_file: Path | None = None
+    tls: TlsSettings | None = None
     memory_bytes: int | None = None
     hook_policy: tuple[str, ...] = ()
     strict: bool = False
@@ -101,9 +104,11 @@ def run(main: Coroutine[Any, Any, None]) -> int:
     return 0
 
 
-def listen(server: grpc.aio.Server, address: Address) -> Address:
+def listen(server: grpc.aio.Server, address: Address, credentials: grpc.ServerCredentials | None = None) -> Address:
     """Give a gRPC server its port. Raises PortTaken or CannotListen; the server needs ``grpc.so_reuseport`` 0."""
     try:
+        if credentials is not None:
+            return address._replace(port=server.add_secure_port(str(address), credentials))
         return address._replace(port=server.add_insecure_port(str(address)))
     except RuntimeError as error:
         raise explain_bind_error(address.host, address.port, error) from error
@@ -129,6 +134,7 @@ class Frame:
         self._closers: list[Callable[[], Coroutine[Any, Any, object]]] = []
         self._registration: Registration | None = None
         self._control: Address | None = None
+        self._tls = False
         self._metrics: Address | None = None
         self._signals = stop_on_signals()
         self._stop: StopEvent | None = None
@@ -223,7 +229,10 @@ class Frame:
         add_ControlServicer_to_server(service, server)  # type: ignore[no-untyped-call]
         server.add_generic_rpc_handlers(tuple(handlers))
         serving = ops.add(server, ("freepage.v1.Control", *services), settings.ops)
-        self._control = listen(server, settings.control)
+        # On loopback the control service is plain, as it needs no token there: what would listen in is this machine.
+        self._tls = settings.tls is not None and settings.tls.cert is not None and not settings.control.is_loopback
+        files = settings.tls.load_for_server() if settings.tls is not None and self._tls else None
+        self._control = listen(server, settings.control, credentials.for_server(files))
         await server.start()
         await serving(True)
         self.on_close(lambda: server.stop(STOP_GRACE_S))
@@ -247,6 +256,7 @@ class Frame:
             control=None if self._control is None else reachable(self._control),
             metrics=None if self._metrics is None else reachable(self._metrics),
             grpc=None if grpc_address is None else reachable(grpc_address),
+            tls=self._tls,
         )
         self._registration = register(self.daemon)
         self._starting = None

@@ -34,6 +34,8 @@ class Daemon:
     control: str | None = None
     metrics: str | None = None
     grpc: str | None = None
+    tls: bool = False
+    """the control service speaks TLS"""
     started_ns: int = field(default_factory=wall_ns)
     pid_start: int | None = field(default_factory=lambda: _pid_start(os.getpid()))
     """Start time of the process in clock ticks since boot (proc(5), /proc/PID/stat field 22); None without /proc."""

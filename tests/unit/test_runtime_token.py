@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from freepage_runtime import tls, token
+from freepage_runtime import token
 from freepage_runtime.errors import UserError
 
 
@@ -60,24 +60,3 @@ def test_matching() -> None:
     assert not any(
         token.matches(given, secret) for given in (None, "", "Bearer ", "s" * 42, "ß" * 43, "Basic " + secret)
     )
-
-
-CERTIFICATE = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
-KEY = "-----BEGIN EC PRIVATE KEY-----\nMHcC\n-----END EC PRIVATE KEY-----\n"
-
-
-def test_tls_files(tmp_path: Path) -> None:
-    certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
-    with pytest.raises(UserError, match=r"cannot read .*cert\.pem: No such file"):
-        tls.load(certificate, key)
-    certificate.write_text(CERTIFICATE)
-    key.write_text(CERTIFICATE)
-    key.chmod(0o600)
-    with pytest.raises(UserError, match=r"key\.pem holds no PEM block of a private key"):
-        tls.load(certificate, key)
-    key.write_text(KEY)
-    assert tls.load(certificate, key) == tls.TlsFiles(CERTIFICATE.encode(), KEY.encode(), None)
-    assert tls.load(certificate, key, certificate).ca == CERTIFICATE.encode()
-    key.chmod(0o644)
-    with pytest.raises(UserError, match="can be read by everybody"):
-        tls.load(certificate, key)

@@ -76,7 +76,9 @@ async def run_client(settings: ClientSettings) -> None:
 
 
 async def _be_client(settings: ClientSettings, frame: Frame) -> None:
-    network = GrpcNetwork(share_channels=settings.share_channels)
+    network = GrpcNetwork(
+        share_channels=settings.share_channels, tls=None if settings.tls is None else settings.tls.load()
+    )
     frame.on_close(network.close)
     machine = Machine(
         settings.name,

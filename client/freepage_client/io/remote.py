@@ -17,6 +17,7 @@ from freepage_proto.rpc import AuthSys
 from freepage_proto.v1 import syscalls_pb2 as pb
 from freepage_proto.v1 import syscalls_pb2_grpc
 from freepage_runtime.control_client import CONTROL_TIMEOUT_S, ControlClient
+from freepage_runtime.tls import TlsFiles
 
 Path = str | bytes
 Data = bytes | bytearray | memoryview
@@ -82,8 +83,15 @@ def _stat(message: pb.Stat) -> Stat:
 class RemoteMachine(ControlClient):
     """One client daemon: its administration, its mounts and its tasks."""
 
-    def __init__(self, address: str, *, token: str | None = None, timeout_s: float = CONTROL_TIMEOUT_S) -> None:
-        super().__init__(address, token=token, timeout_s=timeout_s)
+    def __init__(
+        self,
+        address: str,
+        *,
+        token: str | None = None,
+        timeout_s: float = CONTROL_TIMEOUT_S,
+        tls: TlsFiles | None = None,
+    ) -> None:
+        super().__init__(address, token=token, timeout_s=timeout_s, tls=tls)
         self.sys: Any = syscalls_pb2_grpc.SysStub(self.channel)  # type: ignore[no-untyped-call]
 
     async def mount(self, source: str, mountpoint: str, options: str = "") -> None:

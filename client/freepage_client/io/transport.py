@@ -28,8 +28,10 @@ from freepage_proto.rpc import (
     RpcSystemError,
     RpcTimedOut,
 )
+from freepage_runtime import credentials
 from freepage_runtime.histogram import LatencyHistogram
 from freepage_runtime.settings import Address, parse_address
+from freepage_runtime.tls import TlsFiles
 
 NFS_PORT = 2049
 """Where a server listens whose name comes without a port."""
@@ -110,14 +112,16 @@ class _Channel:
 
     __slots__ = ("address", "channel", "methods", "users")
 
-    def __init__(self, address: Address, credentials: grpc.ChannelCredentials | None) -> None:
+    def __init__(self, address: Address, tls: TlsFiles | None) -> None:
         self.address = address
         self.users = 0
         target = f"dns:///{address}"
-        if credentials is None:
+        secure = credentials.for_channel(tls)
+        if secure is None:
             self.channel = grpc.aio.insecure_channel(target, options=CHANNEL_OPTIONS)
         else:
-            self.channel = grpc.aio.secure_channel(target, credentials, options=CHANNEL_OPTIONS)
+            options = (*CHANNEL_OPTIONS, *credentials.channel_options(tls))
+            self.channel = grpc.aio.secure_channel(target, secure, options=options)
         # No serializers: what goes in and comes out is bytes, made and read by freepage_proto.convert.
         self.methods: dict[Procedure, grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]] = {
             procedure: self.channel.unary_unary(method.path) for procedure, method in METHODS.items()
@@ -127,21 +131,21 @@ class _Channel:
 class GrpcNetwork:
     """How a client machine reaches servers by name: ``host:port``, ``[ipv6]:port``, or a host with NFS's own port.
 
-    ``share_channels``: one connection per server for all transports, or one each. ``credentials`` make the connections
-    TLS. ``stats`` counts every transmission.
+    ``share_channels``: one connection per server for all transports, or one each. With ``tls`` the
+    connections are encrypted, and servers have to show a certificate. ``stats`` counts every transmission.
     """
 
     def __init__(
         self,
         *,
-        credentials: grpc.ChannelCredentials | None = None,
+        tls: TlsFiles | None = None,
         share_channels: bool = True,
         call_deadline_s: float = CALL_DEADLINE_S,
         stats: CallStats | None = None,
     ) -> None:
         self.stats = stats if stats is not None else CallStats()
         self.call_deadline_s = call_deadline_s
-        self._credentials = credentials
+        self._tls = tls
         self._share_channels = share_channels
         self._shared: dict[Address, _Channel] = {}
         self._open: set[_Channel] = set()
@@ -151,7 +155,7 @@ class GrpcNetwork:
         address = parse_address(server, default_port=NFS_PORT)
         channel = self._shared.get(address)
         if channel is None:
-            channel = _Channel(address, self._credentials)
+            channel = _Channel(address, self._tls)
             self._open.add(channel)
             if self._share_channels:
                 self._shared[address] = channel

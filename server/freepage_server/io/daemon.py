@@ -12,6 +12,7 @@ from pathlib import Path
 
 import grpc.aio
 
+from freepage_runtime import credentials
 from freepage_runtime.auditor import Auditor
 from freepage_runtime.cache_metrics import MachineCollector, registry
 from freepage_runtime.clock import LoopClock, wall_ns
@@ -102,7 +103,8 @@ async def _serve(settings: ServerSettings, frame: Frame, exports: list[Export], 
     service = NfsService(nfsd, max_executing=settings.max_calls)
     grpc_server = make_server(service)
     serving = add_ops(grpc_server, NFS_SERVICES, settings.ops)
-    address = listen(grpc_server, settings.listen)
+    files = None if settings.tls is None else settings.tls.load_for_server()
+    address = listen(grpc_server, settings.listen, credentials.for_server(files))
 
     def facts() -> Iterator[tuple[str, str]]:
         yield "NFS", str(address)

@@ -2,6 +2,7 @@
 #
 #   make demo      a cluster on this machine: the hook at work, and the leak when it is skipped (ARGS="--seconds 5 ...")
 #   make test      lint, types and tests
+#   make bench     speed, as ratios to something everybody knows
 #
 # Another interpreter beside the first:  make test PYTHON=python3.13 VENV=.venv-3.13
 
@@ -74,6 +75,16 @@ test: lint types  ## lint, types and tests (ARGS="-k name" for some of the tests
 test-all: lint types proto-current  ## the same with the slow tests
 	$(BIN)/python -m pytest -q --full $(ARGS)
 
+# Caches of others to compare with. Where they cannot be had, those rows are not counted.
+PEERS := $(VENV)/.freepage-bench-stamp
+$(PEERS): $(STAMP) requirements-bench.lock
+	@$(call install,$(VENV),--require-hashes -r requirements-bench.lock) || echo "freepage: cannot install what some rows compare with" >&2
+	@touch $@
+
+.PHONY: bench
+bench: $(PEERS)  ## speed as ratios, on an idle machine (ARGS="hit wire --json FILE")
+	@$(BIN)/freepage bench $(ARGS)
+
 # Printed before the run and again by Hypothesis when a test fails: make explore SEED=n repeats it.
 SEED ?= $(shell od -An -N4 -tu4 /dev/urandom | tr -d ' ')
 .PHONY: explore
@@ -128,6 +139,7 @@ lock:  ## resolve the dependencies anew (UPGRADE=--upgrade takes newer versions)
 	$(UV_COMPILE) pyproject.toml --extra ops -c requirements-dev.lock -o requirements.lock
 	$(UV_COMPILE) --group build -c requirements-dev.lock -o requirements-build.lock
 	$(UV_COMPILE) --group proto -o requirements-proto.lock
+	$(UV_COMPILE) --group bench -c requirements-dev.lock -o requirements-bench.lock
 
 .PHONY: clean
 clean:  ## remove caches and build outputs; the environment stays

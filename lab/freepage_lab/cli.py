@@ -318,6 +318,25 @@ def story(
     tell(name, files=files, listings=listings, as_json=json_output)
 
 
+@app.command(rich_help_panel=PANEL_LAB)
+def bench(
+    groups: Annotated[list[str] | None, typer.Argument(metavar="[GROUP]...", help="Only these groups.")] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write the figures there as well.")
+    ] = None,
+    rounds: Annotated[int, typer.Option("--rounds", metavar="N", help="Interleaved rounds of each row.")] = 11,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print the table as docs/benchmarks.md has it.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Exit with 1 when a row is below its floor.")] = False,
+    tiny: Annotated[bool, typer.Option("--tiny", hidden=True)] = False,
+) -> None:
+    """Measure speed as ratios to something everybody knows, in one run."""
+    from freepage_lab.bench.command import bench as run_bench
+
+    outcomes = run_bench(groups or (), rounds=rounds, json_file=json_file, as_markdown=markdown, tiny=tiny)
+    failed = any(outcome.broke or (check and outcome.row is not None and not outcome.row.ok) for outcome in outcomes)
+    raise typer.Exit(1 if failed else 0)
+
+
 # --- looking --------------------------------------------------------------------------------------------------------
 
 

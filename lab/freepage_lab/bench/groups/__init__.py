@@ -1,0 +1,1 @@
+"""The benches themselves, a module for each group."""

@@ -1,0 +1,205 @@
+"""A client over gRPC, with its server on the other processor, beside the barest call that gRPC can make.
+
+The raw call is grpc.aio's unary call without serializers: bytes go out, and a constant buffer of the same size comes
+back. What a client adds to it is the page cache, the requests and credentials of its pages, RPC, and NFS.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import grpc
+import grpc.aio
+
+from freepage_client.io.transport import CHANNEL_OPTIONS, GrpcNetwork
+from freepage_client.machine import Machine
+from freepage_client.vfs.task import Task
+from freepage_lab.bench.peer import EXPORT, Peer, raw_path, running
+from freepage_lab.bench.row import Bench, Plan, Sides
+from freepage_runtime.clock import LoopClock
+from freepage_runtime.malloc import keep_large_blocks
+
+Call: TypeAlias = "grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]"
+
+DEPTH = 8
+"""Calls in flight."""
+
+REQUEST = bytes(110)
+"""As long as a READ call."""
+
+
+def benches() -> list[Bench]:
+    return [
+        Bench(
+            "client",
+            "uncached sequential read, 256 KiB at depth 8",
+            "raw grpc.aio unary call",
+            "us/call",
+            0.85,
+            _uncached,
+        ),
+        Bench(
+            "client",
+            "processor time added by a 64 KiB miss",
+            "20 % of the raw call's",
+            "us/call",
+            1,
+            _added,
+            allowed=0.20,
+        ),
+        Bench("client", "await read(4 KiB) of cached data", "os.pread", "ns/read", 0.60, _cached),
+    ]
+
+
+@dataclass(slots=True)
+class Rig:
+    """A client with one open file, and a channel of its own for raw calls."""
+
+    machine: Machine
+    task: Task
+    peer: Peer
+    channel: grpc.aio.Channel
+    size: int
+
+    async def read_through(self, piece: int) -> None:
+        """Read the file from its beginning to its end, having forgotten it first."""
+        await self.machine.drop_caches(1)
+        fd = await self.task.open("/mnt/file", os.O_RDONLY)
+        done = 0
+        while data := await self.task.read(fd, piece):
+            done += len(data)
+        assert done == self.size
+        await self.task.close(fd)
+
+    async def raw_calls(self, size: int, calls: int) -> None:
+        """As many raw calls, `DEPTH` in flight."""
+        method: Call = self.channel.unary_unary(raw_path(size))
+        left = iter(range(calls))
+
+        async def one_after_the_other() -> None:
+            for _ in left:
+                await method(REQUEST)
+
+        await asyncio.gather(*(one_after_the_other() for _ in range(DEPTH)))
+
+
+@contextmanager
+def rig(plan: Plan, size: int, options: str) -> Iterator[tuple[Rig, Callable[[Coroutine[Any, Any, Any]], Any]]]:
+    """A server process, and in this one a client that has mounted it; and what runs coroutines of theirs."""
+    keep_large_blocks()
+    with tempfile.TemporaryDirectory(prefix="freepage-bench-") as directory:
+        path = Path(directory, "file")
+        path.write_bytes(random.Random(1).randbytes(1 << 20) * -(-size // (1 << 20)))
+        os.truncate(path, size)
+        with running(Path(directory), plan.cores) as peer, asyncio.Runner() as runner:
+            network = GrpcNetwork()
+            channel = grpc.aio.insecure_channel(f"dns:///{peer.address}", options=CHANNEL_OPTIONS)
+
+            async def open_rig() -> Rig:
+                machine = Machine("bench", network=network, clock=LoopClock(), memory_bytes=None)
+                await machine.mount(f"{peer.address}:{EXPORT}", "/mnt", options)
+                made = Rig(machine, machine.task(), peer, channel, size)
+                await made.read_through(1 << 20)  # the server's cache is warm from here on
+                return made
+
+            async def close_rig(made: Rig) -> None:
+                await made.machine.close()
+                await network.close()
+                await channel.close()
+
+            made = runner.run(open_rig())
+            try:
+                yield made, runner.run
+            finally:
+                runner.run(close_rig(made))
+
+
+def wall_us(
+    run: Callable[[Coroutine[Any, Any, Any]], Any], work: Callable[[], Coroutine[Any, Any, Any]], n: int
+) -> float:
+    """Time that ``work`` takes, in us for each of its ``n`` calls: two processes are at it."""
+    start = time.perf_counter()
+    run(work())
+    return (time.perf_counter() - start) * 1e6 / n
+
+
+def cpu_us(
+    run: Callable[[Coroutine[Any, Any, Any]], Any], work: Callable[[], Coroutine[Any, Any, Any]], n: int
+) -> float:
+    """Processor time of this process, gRPC's own threads included, in us for each of ``n`` calls."""
+    start = time.process_time()
+    run(work())
+    return (time.process_time() - start) * 1e6 / n
+
+
+@contextmanager
+def _uncached(plan: Plan) -> Iterator[Sides]:
+    piece = 256 << 10
+    calls = plan.size(256, 8)
+    options = f"rsize={piece},read_ahead_kb={DEPTH * piece >> 10},actimeo=3600"
+    with rig(plan, calls * piece, options) as (client, run):
+        yield Sides(
+            lambda: wall_us(run, lambda: client.read_through(piece), calls),
+            lambda: wall_us(run, lambda: client.raw_calls(piece, calls), calls),
+        )
+
+
+@contextmanager
+def _added(plan: Plan) -> Iterator[Sides]:
+    piece = 64 << 10
+    calls = plan.size(512, 8)
+    options = f"rsize={piece},read_ahead_kb={DEPTH * piece >> 10},actimeo=3600"
+    with rig(plan, calls * piece, options) as (client, run):
+
+        def raw() -> float:
+            return cpu_us(run, lambda: client.raw_calls(piece, calls), calls)
+
+        def added() -> float:
+            return cpu_us(run, lambda: client.read_through(piece), calls) - raw()
+
+        yield Sides(added, raw)
+
+
+@contextmanager
+def _cached(plan: Plan) -> Iterator[Sides]:
+    size = 4 << 10
+    reads = plan.size(4096, 16)
+    with rig(plan, reads * size, "actimeo=3600") as (client, run):
+        task = client.task
+        fd = run(task.open("/mnt/file", os.O_RDONLY))
+
+        async def ours() -> None:
+            read = task.pread
+            for pos in range(0, reads * size, size):
+                await read(fd, size, pos)
+
+        with tempfile.TemporaryFile() as on_disk:
+            on_disk.write(bytes(reads * size))
+            on_disk.flush()
+
+            async def beside() -> None:
+                read, descriptor = os.pread, on_disk.fileno()
+                for pos in range(0, reads * size, size):
+                    read(descriptor, size, pos)
+
+            yield Sides(partial(_thread_ns, run, ours, reads), partial(_thread_ns, run, beside, reads))
+        run(task.close(fd))
+
+
+def _thread_ns(run: Callable[[Coroutine[Any, Any, Any]], Any], work: Callable[[], Awaitable[Any]], n: int) -> float:
+    async def timed() -> int:
+        start_ns = time.thread_time_ns()
+        await work()
+        return time.thread_time_ns() - start_ns
+
+    return float(run(timed()) / n)

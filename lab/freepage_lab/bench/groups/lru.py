@@ -1,0 +1,135 @@
+"""Eviction decisions alone: a trace in which few keys are hot (Zipf, exponent 1.1), and a cache for a tenth of them.
+
+``LRU`` decides less than Linux does: no second list, no second chance, no refault distance. It is here because
+everybody knows what it costs.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from itertools import accumulate
+from typing import Any
+
+from freepage import (
+    PAGE_SIZE,
+    AddressSpace,
+    AddressSpaceOperations,
+    MemCgroup,
+    PageCache,
+    add_to_page_cache_lru,
+    mark_page_accessed,
+)
+from freepage_lab.bench.groups.toyfs import Inode
+from freepage_lab.bench.measure import per_item_ns
+from freepage_lab.bench.row import Bench, CannotRun, Plan, Sides
+from freepage_lab.bench.two_list import TwoList
+
+Run = Callable[[list[int], int], Callable[[], object]]
+"""(trace, capacity) -> a run over the whole trace with a cache that is empty when it is made."""
+
+
+def benches() -> list[Bench]:
+    def bench(what: str, run: Run, peer: str, peer_run: Run, times: float) -> Bench:
+        name = f"{what} on zipf(1.1) ({peer.split('.')[0].split()[0]})"
+        return Bench("lru", name, peer, "ns/request", times, partial(_trace, run, peer_run))
+
+    core, model = "bare two-list core", "full Linux model"
+    return [
+        bench(core, _core, "cachetools.LRUCache", _cachetools, 3),
+        bench(model, _model, "cachetools.LRUCache", _cachetools, 1),
+        bench(core, _core, "libcachesim get()", _libcachesim, 3),
+        bench(model, _model, "libcachesim get()", _libcachesim, 1),
+    ]
+
+
+def zipf(requests: int, keys: int, exponent: float, seed: int) -> list[int]:
+    """Keys by chance: the one of rank r with a weight of r ** -exponent; ranks and key numbers have no relation."""
+    chance = random.Random(seed)
+    names = list(range(keys))
+    chance.shuffle(names)
+    weights = list(accumulate((rank + 1) ** -exponent for rank in range(keys)))
+    return chance.choices(names, cum_weights=weights, k=requests)
+
+
+@contextmanager
+def _trace(run: Run, peer_run: Run, plan: Plan) -> Iterator[Sides]:
+    keys = plan.size(100_000, 500)
+    trace = zipf(plan.size(300_000, 2000), keys, 1.1, seed=1)
+    capacity = keys // 10
+    peer_run(trace[:1], capacity)  # CannotRun comes before anything is measured
+
+    def side(run: Run) -> float:
+        return per_item_ns(len(trace), run(trace, capacity))
+
+    yield Sides(partial(side, run), partial(side, peer_run))
+
+
+def _core(trace: list[int], capacity: int) -> Callable[[], object]:
+    access = TwoList(capacity).access
+
+    def run() -> None:
+        for key in trace:
+            access(key)
+
+    return run
+
+
+def _model(trace: list[int], capacity: int) -> Callable[[], object]:
+    """Everything but the data: charging, the LRU batches, both lists, shadows, reclaim, the exit door."""
+    cache = PageCache(now=time.monotonic, memcg=MemCgroup(capacity))
+    mapping = AddressSpace(cache, Inode((max(trace) + 1) * PAGE_SIZE), AddressSpaceOperations())
+
+    def run() -> None:
+        pages = mapping.pages
+        for index in trace:
+            page = pages.get(index)
+            if page is None:
+                page = add_to_page_cache_lru(mapping, index)
+                page.uptodate = True
+                page.unlock()
+            mark_page_accessed(page)
+
+    return run
+
+
+def _cachetools(trace: list[int], capacity: int) -> Callable[[], object]:
+    try:
+        import cachetools  # type: ignore[import-not-found, import-untyped, unused-ignore]
+    except ImportError:
+        raise CannotRun("cachetools is not installed (pip install cachetools)") from None
+    cache: Any = cachetools.LRUCache(capacity)
+
+    def run() -> None:
+        for key in trace:
+            try:
+                cache[key]
+            except KeyError:
+                cache[key] = None
+
+    return run
+
+
+def _libcachesim(trace: list[int], capacity: int) -> Callable[[], object]:
+    """Requests are made beforehand, one for each key: only get() is measured."""
+    try:
+        import libcachesim  # type: ignore[import-not-found, import-untyped, unused-ignore]
+    except ImportError:
+        raise CannotRun("libcachesim is not installed (pip install libcachesim)") from None
+    get = libcachesim.LRU(cache_size=capacity).get
+    request_of: dict[int, Any] = {}
+    for key in trace:
+        if key not in request_of:
+            request = request_of[key] = libcachesim.Request()
+            request.obj_id = key
+            request.obj_size = 1
+    requests = [request_of[key] for key in trace]
+
+    def run() -> None:
+        for request in requests:
+            get(request)
+
+    return run

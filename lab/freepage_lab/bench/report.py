@@ -1,0 +1,81 @@
+"""The table of a bench run, for a terminal and for a document."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from freepage_lab.bench.child import Outcome
+from freepage_lab.bench.machine import describe
+
+
+def figure(value: float) -> str:
+    """Three digits that matter, without an exponent."""
+    if value >= 1000:
+        return f"{value:,.0f}"
+    if value >= 100:
+        return f"{value:.0f}"
+    return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
+def print_report(console: Console, outcomes: Sequence[Outcome]) -> None:
+    """One line a row; below it what did not run, the machine, and the verdict."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    for heading in ("", "beside"):
+        table.add_column(heading, overflow="fold")
+    for heading in ("ours", "beside", "unit", "ratio", "least", "spread", "rounds"):
+        table.add_column(heading, justify="left" if heading == "unit" else "right", no_wrap=True)
+    group = ""
+    for outcome in outcomes:
+        row = outcome.row
+        if row is None:
+            continue
+        if row.group != group:
+            group = row.group
+            table.add_row(f"[bold]{escape(group)}[/bold]")
+        table.add_row(
+            f"[{'green' if row.ok else 'red'}]{'✓' if row.ok else '✗'}[/] {escape(row.name)}",
+            escape(row.peer),
+            figure(row.ours),
+            figure(row.beside),
+            escape(row.unit),
+            f"[{'green' if row.ok else 'red'}]{figure(row.ratio)}[/]",
+            figure(row.floor),
+            f"±{row.spread:.0%}",
+            str(row.rounds),
+        )
+    console.print(table)
+    for outcome in outcomes:
+        if outcome.missing:
+            console.print(f"[dim]not counted:[/] {escape(outcome.bench.title)}: {escape(outcome.missing)}")
+        elif outcome.broke:
+            console.print(f"[red]broken:[/] {escape(outcome.bench.title)}: {escape(outcome.broke)}")
+    rows = [outcome.row for outcome in outcomes if outcome.row is not None]
+    reached = sum(row.ok for row in rows)
+    console.print(f"[dim]{escape(describe())}[/]", highlight=False)
+    console.print(f"{reached} of {len(rows)} rows reach their least ratio; ratio = beside / ours", highlight=False)
+
+
+def markdown(outcomes: Sequence[Outcome]) -> str:
+    """The same table as docs/benchmarks.md has it."""
+    lines = [
+        "| | ours | beside | unit | ratio | least | spread | rounds |",
+        "| --- | ---: | ---: | --- | ---: | ---: | ---: | ---: |",
+    ]
+    for outcome in outcomes:
+        row = outcome.row
+        if row is None:
+            continue
+        ratio = figure(row.ratio) if row.ok else f"**{figure(row.ratio)}** (missed)"
+        lines.append(
+            f"| {row.group}: {row.name}, beside {row.peer} | {figure(row.ours)} | {figure(row.beside)} | {row.unit} "
+            f"| {ratio} | {figure(row.floor)} | ±{row.spread:.0%} | {row.rounds} |"
+        )
+    lines += ["", f"Measured on {describe()}."]
+    lines += [f"Not counted: {o.bench.title}: {o.missing}." for o in outcomes if o.missing]
+    lines += [f"Broken: {o.bench.title}: {o.broke}." for o in outcomes if o.broke]
+    return "\n".join(lines)

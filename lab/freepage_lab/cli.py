@@ -337,6 +337,21 @@ def bench(
     raise typer.Exit(1 if failed else 0)
 
 
+@app.command(rich_help_panel=PANEL_LAB)
+def soak(
+    parts: Annotated[list[str] | None, typer.Argument(metavar="[PART]...", help="Only these parts.")] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="Repeats a run (default: by chance, and printed).")] = None,
+    scale: Annotated[float, typer.Option("--scale", min=0.001, help="1 is the full length.")] = 1.0,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write the figures there as well.")
+    ] = None,
+) -> None:
+    """Real servers, clients and networks that fail: which promises hold, with figures."""
+    from freepage_lab.soak.command import soak as run_soak
+
+    raise typer.Exit(0 if run_soak(parts or (), seed=seed, scale=scale, json_file=json_file) else 1)
+
+
 # --- looking --------------------------------------------------------------------------------------------------------
 
 

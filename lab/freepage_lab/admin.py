@@ -157,14 +157,6 @@ def audit(choice: Choice, *, as_json: bool, everything: bool = False) -> bool:
     return agrees
 
 
-def kmemleak(choice: Choice) -> None:
-    """The orphans as /sys/kernel/debug/kmemleak would list them."""
-    answers = _ask_all(choice, lambda control: control.proc_file("/sys/kernel/debug/kmemleak"))
-    for daemon, text in answers:
-        _heading(_console(), daemon, len(answers) > 1)
-        print(text, end="")
-
-
 def _shortened(report: str, everything: bool) -> list[str]:
     """The report's lines; of a long one the first groups (they are the largest) and the verdict."""
     lines = report.splitlines()
@@ -257,11 +249,11 @@ def resize(choice: Choice, memory_bytes: int | None) -> None:
         print(f"{daemon.name}: {pages:,} pages reclaimed")
 
 
-def replace(choice: Choice, path: str, first: int, count: int) -> None:
+def replace(choice: Choice, path: str, first: int, count: int, change: str) -> None:
     if len(choice.daemons()) > 1:
         choose_one(choice.addresses, choice.names, choice.role)
-    for daemon, pages in _ask_all(choice, lambda control: control.replace_pages(path, first, count)):
-        print(f"{daemon.name}: {pages:,} pages replaced")
+    for daemon, pages in _ask_all(choice, lambda control: control.replace_pages(path, first, count, change)):
+        print(f"{daemon.name}: {pages:,} pages {change.removesuffix('e')}ed")
 
 
 def fault(choice: Choice, text: str | None) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -32,6 +33,15 @@ app.add_typer(ctl, name="ctl", rich_help_panel="Look and steer")
 PANEL_RUN = "Run"
 PANEL_LOOK = "Look and steer"
 PANEL_LAB = "Lab"
+
+
+class PageChange(StrEnum):
+    """What ``freepage ctl replace`` does to pages."""
+
+    REPLACE = "replace"
+    MIGRATE = "migrate"
+    POISON = "poison"
+
 
 # --- options that several commands share ----------------------------------------------------------------------------
 
@@ -337,21 +347,6 @@ def bench(
     raise typer.Exit(1 if failed else 0)
 
 
-@app.command(rich_help_panel=PANEL_LAB)
-def soak(
-    parts: Annotated[list[str] | None, typer.Argument(metavar="[PART]...", help="Only these parts.")] = None,
-    seed: Annotated[int | None, typer.Option("--seed", help="Repeats a run (default: by chance, and printed).")] = None,
-    scale: Annotated[float, typer.Option("--scale", min=0.001, help="1 is the full length.")] = 1.0,
-    json_file: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="Write the figures there as well.")
-    ] = None,
-) -> None:
-    """Real servers, clients and networks that fail: which promises hold, with figures."""
-    from freepage_lab.soak.command import soak as run_soak
-
-    raise typer.Exit(0 if run_soak(parts or (), seed=seed, scale=scale, json_file=json_file) else 1)
-
-
 # --- looking --------------------------------------------------------------------------------------------------------
 
 
@@ -370,17 +365,12 @@ def audit(
     role: RoleOption = None,
     token_file: TokenOption = None,
     everything: Annotated[bool, typer.Option("--all", help="Every group, however small.")] = False,
-    raw: Annotated[bool, typer.Option("--raw", help="As /sys/kernel/debug/kmemleak prints them.")] = False,
     json_output: JsonFlag = False,
 ) -> None:
     """Report orphaned objects in the manner of kmemleak, and whether mark and sweep agrees with the ledger."""
     from freepage_lab import admin
 
-    choice = admin.Choice(address, name, role, token_file)
-    if raw:
-        admin.kmemleak(choice)
-        raise typer.Exit
-    agrees = admin.audit(choice, as_json=json_output, everything=everything)
+    agrees = admin.audit(admin.Choice(address, name, role, token_file), as_json=json_output, everything=everything)
     raise typer.Exit(0 if agrees else 1)
 
 
@@ -409,28 +399,6 @@ def vmstat(
     from freepage_lab import admin
 
     admin.vmstat(admin.Choice(address, name, role, token_file))
-
-
-@app.command(
-    "proc-exec",
-    rich_help_panel=PANEL_LOOK,
-    context_settings={"allow_interspersed_args": False, "ignore_unknown_options": True},
-)
-def proc_exec(
-    command: Annotated[
-        list[str], typer.Argument(metavar="-- COMMAND [ARGUMENT]...", help="nfsiostat 1, mountstats, ...")
-    ],
-    address: AddressOption = [],  # noqa: B006
-    name: NameOption = [],  # noqa: B006
-    role: RoleOption = None,
-    token_file: TokenOption = None,
-) -> None:
-    """Run a command that finds a client's mountstats, slabinfo, meminfo and vmstat in /proc."""
-    from freepage_lab.procexec.command import proc_exec as run_command
-    from freepage_runtime import token
-
-    secret = None if token_file is None else token.load(token_file)
-    raise typer.Exit(run_command(command, address, name, role, token=secret))
 
 
 # --- steering -------------------------------------------------------------------------------------------------------
@@ -501,6 +469,9 @@ def ctl_replace(
     path: Annotated[str, typer.Argument(help="Absolute path of a file in the client's mounts.")],
     first: Annotated[int, typer.Option("--first", min=0, help="Index of the first page.")] = 0,
     count: Annotated[int, typer.Option("--count", min=1, help="How many pages.")] = 1,
+    change: Annotated[
+        PageChange, typer.Option("--how", help="Or move contents and objects, or take pages out as bad memory.")
+    ] = PageChange.REPLACE,
     address: AddressOption = [],  # noqa: B006
     name: NameOption = [],  # noqa: B006
     token_file: TokenOption = None,
@@ -508,7 +479,7 @@ def ctl_replace(
     """Put new pages with the same data in the place of a file's cached ones."""
     from freepage_lab import admin
 
-    admin.replace(admin.Choice(address, name, None, token_file), path, first, count)
+    admin.replace(admin.Choice(address, name, None, token_file), path, first, count, change.value)
 
 
 @ctl.command("fault")

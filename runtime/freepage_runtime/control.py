@@ -29,6 +29,14 @@ log = logging.getLogger(__name__)
 Context: TypeAlias = "grpc.aio.ServicerContext[object, object]"
 
 
+PAGE_CHANGES: dict[int, str] = {
+    pb.PAGE_CHANGE_UNSPECIFIED: "replace",
+    pb.PAGE_CHANGE_REPLACE: "replace",
+    pb.PAGE_CHANGE_MIGRATE: "migrate",
+    pb.PAGE_CHANGE_POISON: "poison",
+}
+
+
 class Machine(Auditable, Protocol):
     """A server or a client host, as its administrator sees it."""
 
@@ -41,9 +49,9 @@ class ControlService(control_pb2_grpc.ControlServicer):
     """Administration of one `machine`.
 
     ``daemon`` gives this daemon's registration once it has one. ``file_systems`` lists exports or mounts, ``rpcs``
-    counts calls by procedure, ``replace_pages(path, first, count)`` replaces a file's cached pages and returns how
-    many; it raises OSError when there is no such file. ``proc_files`` are files of /proc beside those of memory.
-    ``auditor`` is this machine's, when it has one already.
+    counts calls by procedure, ``change_pages(path, first, count, change)`` does ``replace``, ``migrate`` or ``poison``
+    to a file's cached pages and returns to how many; it raises OSError when it cannot. ``proc_files`` are files of
+    /proc beside those of memory. ``auditor`` is this machine's, when it has one already.
     """
 
     def __init__(
@@ -54,7 +62,7 @@ class ControlService(control_pb2_grpc.ControlServicer):
         daemon: Callable[[], Daemon],
         file_systems: Callable[[], Iterable[str]],
         rpcs: Callable[[], dict[str, int]],
-        replace_pages: Callable[[str, int, int], Awaitable[int]],
+        change_pages: Callable[[str, int, int, str], Awaitable[int]],
         proc_files: Mapping[str, procfs.ProcFile] | None = None,
         auditor: Auditor | None = None,
     ) -> None:
@@ -63,7 +71,7 @@ class ControlService(control_pb2_grpc.ControlServicer):
         self._daemon = daemon
         self._file_systems = file_systems
         self._rpcs = rpcs
-        self._replace_pages = replace_pages
+        self._change_pages = change_pages
         self._proc_files = procfs.files(machine.cache, proc_files)
         self._auditor = auditor or Auditor(machine)
         self._started_s = time.monotonic()
@@ -159,8 +167,10 @@ class ControlService(control_pb2_grpc.ControlServicer):
 
     async def ReplacePages(self, request: pb.ReplacePagesRequest, context: Context) -> pb.ReplacePagesResponse:
         path = request.path.decode("utf-8", "surrogateescape")
+        if request.change not in PAGE_CHANGES:
+            await refuse(context, "pages are replaced, migrated or poisoned")
         try:
-            replaced = await self._replace_pages(path, request.first, request.count)
+            replaced = await self._change_pages(path, request.first, request.count, PAGE_CHANGES[request.change])
         except OSError as error:
             code = grpc.StatusCode.FAILED_PRECONDITION
             if isinstance(error, FileNotFoundError | NotADirectoryError):

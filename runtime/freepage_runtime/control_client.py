@@ -249,10 +249,13 @@ class ControlClient:
         r: pb.GetFaultsResponse = await self.ask(self._control.GetFaults, pb.GetFaultsRequest())
         return [Fault(f.name, f.bug, tuple(f.caught_by), tuple(f.rule.paths), f.struck) for f in r.faults]
 
-    async def replace_pages(self, path: str | bytes, first: int, count: int) -> int:
-        """Replace cached pages of a file by new ones with the same data. Returns how many were replaced."""
+    async def replace_pages(self, path: str | bytes, first: int, count: int, change: str = "replace") -> int:
+        """Replace cached pages of a file by new ones with the same data. Returns how many were replaced.
+
+        ``change`` may also be ``migrate`` (contents and objects move) or ``poison`` (the memory is bad, the pages go).
+        """
         raw = path if isinstance(path, bytes) else path.encode("utf-8", "surrogateescape")
-        request = pb.ReplacePagesRequest(path=raw, first=first, count=count)
+        request = pb.ReplacePagesRequest(path=raw, first=first, count=count, change=f"PAGE_CHANGE_{change.upper()}")
         r: pb.ReplacePagesResponse = await self.ask(self._control.ReplacePages, request)
         return r.replaced
 

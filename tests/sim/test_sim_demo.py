@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 
 from freepage import ObjectState, RemovalPath
-from freepage_client.io.replace import replace_pages
+from freepage_client.io.replace import change_pages
 from freepage_client.machine import Machine
 from freepage_lab.demo.phases import ARRAYS, NAMES, PATHS, PHASES, REQUESTS, PhaseResult, judge
 from freepage_lab.demo.tree import WORK_DIRECTORY, Tree
@@ -46,7 +46,7 @@ class SimMachine:
         return 0
 
     async def replace_pages(self, path: str, first: int, count: int) -> int:
-        return await replace_pages(self.machine, path, first, count)
+        return await change_pages(self.machine, path, first, count, "replace")
 
     def stats(self) -> Stats:
         cache = self.machine.cache

@@ -6,14 +6,14 @@ import asyncio
 import errno
 import logging
 import os
-import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from typing import Self
 
 from freepage_client.io import metrics
-from freepage_client.io.replace import replace_pages
+from freepage_client.io.replace import change_pages
 from freepage_client.io.syscalls import SERVICE as SYS_SERVICE
 from freepage_client.io.syscalls import SysService
 from freepage_client.io.transport import GrpcNetwork
@@ -87,7 +87,6 @@ async def _be_client(settings: ClientSettings, frame: Frame) -> None:
         clock=LoopClock(),
         memory_bytes=settings.memory_bytes,
         seed=settings.seed_or_chance(),
-        boot_instance=secrets.randbits(63),  # not the seed's: a host that comes back would be taken for its former life
         strict=settings.strict,
         on_message=log.warning,
     )
@@ -122,7 +121,7 @@ async def _be_client(settings: ClientSettings, frame: Frame) -> None:
             auditor=auditor,
             file_systems=lambda: [f"{mount.source} {mount.mountpoint}" for mount in machine.mounts],
             rpcs=lambda: {p.display_name: of.calls for p, of in network.stats.by_procedure.items()},
-            replace_pages=lambda path, first, count: replace_pages(machine, path, first, count),
+            change_pages=partial(change_pages, machine),
             proc_files={"/proc/self/mountstats": lambda: render_mountstats(machine.mounts, machine.clock.now())},
         ),
         handlers=(sys_service.handler(),),

@@ -18,12 +18,23 @@ class HookAction(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     HOOK_ACTION_UNSPECIFIED: _ClassVar[HookAction]
     HOOK_ACTION_RUN: _ClassVar[HookAction]
     HOOK_ACTION_SKIP: _ClassVar[HookAction]
+
+class PageChange(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    PAGE_CHANGE_UNSPECIFIED: _ClassVar[PageChange]
+    PAGE_CHANGE_REPLACE: _ClassVar[PageChange]
+    PAGE_CHANGE_MIGRATE: _ClassVar[PageChange]
+    PAGE_CHANGE_POISON: _ClassVar[PageChange]
 ROLE_UNSPECIFIED: Role
 ROLE_SERVER: Role
 ROLE_CLIENT: Role
 HOOK_ACTION_UNSPECIFIED: HookAction
 HOOK_ACTION_RUN: HookAction
 HOOK_ACTION_SKIP: HookAction
+PAGE_CHANGE_UNSPECIFIED: PageChange
+PAGE_CHANGE_REPLACE: PageChange
+PAGE_CHANGE_MIGRATE: PageChange
+PAGE_CHANGE_POISON: PageChange
 
 class GetInfoRequest(_message.Message):
     __slots__ = ()
@@ -186,14 +197,16 @@ class GetFaultsResponse(_message.Message):
     def __init__(self, faults: _Optional[_Iterable[_Union[Fault, _Mapping]]] = ...) -> None: ...
 
 class ReplacePagesRequest(_message.Message):
-    __slots__ = ("path", "first", "count")
+    __slots__ = ("path", "first", "count", "change")
     PATH_FIELD_NUMBER: _ClassVar[int]
     FIRST_FIELD_NUMBER: _ClassVar[int]
     COUNT_FIELD_NUMBER: _ClassVar[int]
+    CHANGE_FIELD_NUMBER: _ClassVar[int]
     path: bytes
     first: int
     count: int
-    def __init__(self, path: _Optional[bytes] = ..., first: _Optional[int] = ..., count: _Optional[int] = ...) -> None: ...
+    change: PageChange
+    def __init__(self, path: _Optional[bytes] = ..., first: _Optional[int] = ..., count: _Optional[int] = ..., change: _Optional[_Union[PageChange, str]] = ...) -> None: ...
 
 class ReplacePagesResponse(_message.Message):
     __slots__ = ("replaced",)

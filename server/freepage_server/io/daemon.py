@@ -7,6 +7,7 @@ import random
 import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from freepage_runtime.ops import add as add_ops
 from freepage_runtime.settings import LOOPBACK, Address, format_size
 from freepage_server.io import metrics
 from freepage_server.io.exports import ExportSetting, close_exports, open_exports
-from freepage_server.io.replace import replace_pages
+from freepage_server.io.replace import change_pages
 from freepage_server.io.service import MAX_EXECUTING_CALLS, NfsService, make_server
 from freepage_server.io.state import ServerState, default_state_directory
 from freepage_server.nfsd.export import Export
@@ -130,7 +131,7 @@ async def _serve(settings: ServerSettings, frame: Frame, exports: list[Export], 
             auditor=auditor,
             file_systems=lambda: list(nfsd.exports),
             rpcs=lambda: {p.display_name: of.calls for p, of in nfsd.stats.by_procedure.items()},
-            replace_pages=lambda path, first, count: replace_pages(nfsd, path, first, count),
+            change_pages=partial(change_pages, nfsd),
         )
     )
     await nfsd.start()

@@ -20,11 +20,13 @@ def _export_of(server: NfsServer, path: str) -> tuple[Export, str]:
     raise FileNotFoundError(errno.ENOENT, "no export has this path", path)
 
 
-async def replace_pages(server: NfsServer, path: str, first: int, count: int) -> int:
+async def change_pages(server: NfsServer, path: str, first: int, count: int, change: str) -> int:
     """Replace the cached clean pages [first, first + count) of an exported file; returns how many.
 
     ``path`` is the export's name followed by the file's path in it. Raises OSError, FileNotFoundError among them.
     """
+    if change != "replace":
+        raise OSError(errno.EOPNOTSUPP, f"a server's pages can be replaced, and nothing else ({change})")
     export, inside = _export_of(server, path)
     fh = Fh(server.files, export, export.storage.root())
     try:

@@ -49,8 +49,7 @@ class Inode:
         "overlay",
         "racy_until_ns",
         "seen",
-        "synced",
-        "syncing",
+        "unsynced",
         "users",
         "wb_err_seen",
     )
@@ -72,11 +71,8 @@ class Inode:
         self.gone = False
         self.users = 0
         self.io = 0
-        self.synced: bool | None = None
-        """False: written to the storage since the last fsync began. None: nothing was written by this `Inode`, but an
-        earlier one of the same file may have been forgotten with data that were written and not synced"""
-        self.syncing: asyncio.Task[None] | None = None
-        """the fsync under way"""
+        self.unsynced = False
+        """written to the storage since the last fsync"""
         self.wb_err_seen = 0
         self.lock = asyncio.Lock()
         """held by whoever changes size or data (Linux: i_rwsem)"""

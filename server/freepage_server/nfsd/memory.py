@@ -115,7 +115,6 @@ class MemoryStorage:
         self.fsid = 0
         self.granule_ns = granule_ns
         self.shared = False
-        self.reserves = True
         self.name_max = 255
         self.link_max = LINK_MAX
         self.max_file_size = MAX_FILE_SIZE
@@ -344,7 +343,7 @@ class MemoryStorage:
 
     # --- data -----------------------------------------------------------------------------------------------------
 
-    def reserve(self, key: Key, offset: int, count: int, unwritten: int = 0) -> None:
+    def reserve(self, key: Key, offset: int, count: int) -> None:
         node = self._file(key)
         self._check_size(offset + count)
         if count:

@@ -2,6 +2,7 @@
 #
 #   make demo      a cluster on this machine: the hook at work, and the leak when it is skipped (ARGS="--seconds 5 ...")
 #   make test      lint, types and tests
+#   make soak      servers and networks that fail, for an hour, with figures
 #   make bench     speed, as ratios to something everybody knows
 #
 # Another interpreter beside the first:  make test PYTHON=python3.13 VENV=.venv-3.13
@@ -66,6 +67,10 @@ venv: $(STAMP)  ## the environment alone
 .PHONY: demo
 demo: $(STAMP)  ## servers, clients and the leak, on this machine (ARGS="--hold" keeps it running)
 	@$(BIN)/freepage demo $(ARGS)
+
+.PHONY: soak
+soak: $(STAMP)  ## what goes wrong in a machine room, for an hour (ARGS="crash --seed 7 --scale 0.1 --json soak.json")
+	@$(BIN)/freepage soak $(ARGS)
 
 .PHONY: test
 test: lint types  ## lint, types and tests (ARGS="-k name" for some of the tests)

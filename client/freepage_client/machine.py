@@ -39,8 +39,9 @@ class Machine:
     """A host that mounts NFS file systems.
 
     ``memory_bytes`` bounds its page cache as memory.max would (None: no bound). ``memcg`` and ``dirty`` may be shared
-    with other machines. ``strict`` makes every broken rule of the hook an exception. Messages that Linux would print
-    go to ``on_message``.
+    with other machines. ``boot_instance`` tells this life of the host from every other one (None: it comes from the
+    seed, where no host returns under its name). ``strict`` makes every broken rule of the hook an exception. Messages
+    that Linux would print go to ``on_message``.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class Machine:
         memcg: MemCgroup | None = None,
         dirty: DirtyDomain | None = None,
         seed: int = 0,
+        boot_instance: int | None = None,
         strict: bool = False,
         on_message: Callable[[str], None] | None = None,
     ) -> None:
@@ -60,7 +62,8 @@ class Machine:
         self.network = network
         self.clock = clock
         self.random = random.Random(f"{seed}/{hostname}")
-        self.boot_instance = self.random.getrandbits(63)
+        seeded = self.random.getrandbits(63)
+        self.boot_instance = seeded if boot_instance is None else boot_instance
         self.xids = itertools.count(self.random.getrandbits(32))
         self.messages: list[str] = []
         self._on_message = on_message

@@ -157,6 +157,14 @@ def audit(choice: Choice, *, as_json: bool, everything: bool = False) -> bool:
     return agrees
 
 
+def kmemleak(choice: Choice) -> None:
+    """The orphans as /sys/kernel/debug/kmemleak would list them."""
+    answers = _ask_all(choice, lambda control: control.proc_file("/sys/kernel/debug/kmemleak"))
+    for daemon, text in answers:
+        _heading(_console(), daemon, len(answers) > 1)
+        print(text, end="")
+
+
 def _shortened(report: str, everything: bool) -> list[str]:
     """The report's lines; of a long one the first groups (they are the largest) and the verdict."""
     lines = report.splitlines()

@@ -347,6 +347,21 @@ def bench(
     raise typer.Exit(1 if failed else 0)
 
 
+@app.command(rich_help_panel=PANEL_LAB)
+def soak(
+    parts: Annotated[list[str] | None, typer.Argument(metavar="[PART]...", help="Only these parts.")] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="Repeats a run (default: by chance, and printed).")] = None,
+    scale: Annotated[float, typer.Option("--scale", min=0.001, help="1 is the full length.")] = 1.0,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write the figures there as well.")
+    ] = None,
+) -> None:
+    """Real servers, clients and networks that fail: which promises hold, with figures."""
+    from freepage_lab.soak.command import soak as run_soak
+
+    raise typer.Exit(0 if run_soak(parts or (), seed=seed, scale=scale, json_file=json_file) else 1)
+
+
 # --- looking --------------------------------------------------------------------------------------------------------
 
 
@@ -365,12 +380,17 @@ def audit(
     role: RoleOption = None,
     token_file: TokenOption = None,
     everything: Annotated[bool, typer.Option("--all", help="Every group, however small.")] = False,
+    raw: Annotated[bool, typer.Option("--raw", help="As /sys/kernel/debug/kmemleak prints them.")] = False,
     json_output: JsonFlag = False,
 ) -> None:
     """Report orphaned objects in the manner of kmemleak, and whether mark and sweep agrees with the ledger."""
     from freepage_lab import admin
 
-    agrees = admin.audit(admin.Choice(address, name, role, token_file), as_json=json_output, everything=everything)
+    choice = admin.Choice(address, name, role, token_file)
+    if raw:
+        admin.kmemleak(choice)
+        raise typer.Exit
+    agrees = admin.audit(choice, as_json=json_output, everything=everything)
     raise typer.Exit(0 if agrees else 1)
 
 
@@ -399,6 +419,28 @@ def vmstat(
     from freepage_lab import admin
 
     admin.vmstat(admin.Choice(address, name, role, token_file))
+
+
+@app.command(
+    "proc-exec",
+    rich_help_panel=PANEL_LOOK,
+    context_settings={"allow_interspersed_args": False, "ignore_unknown_options": True},
+)
+def proc_exec(
+    command: Annotated[
+        list[str], typer.Argument(metavar="-- COMMAND [ARGUMENT]...", help="nfsiostat 1, mountstats, ...")
+    ],
+    address: AddressOption = [],  # noqa: B006
+    name: NameOption = [],  # noqa: B006
+    role: RoleOption = None,
+    token_file: TokenOption = None,
+) -> None:
+    """Run a command that finds a client's mountstats, slabinfo, meminfo and vmstat in /proc."""
+    from freepage_lab.procexec.command import proc_exec as run_command
+    from freepage_runtime import token
+
+    secret = None if token_file is None else token.load(token_file)
+    raise typer.Exit(run_command(command, address, name, role, token=secret))
 
 
 # --- steering -------------------------------------------------------------------------------------------------------

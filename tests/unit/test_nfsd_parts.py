@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from freepage_proto.nfs3 import NfsStat3, RemoveArgs, StableHow, WriteArgs
+from freepage_proto.nfs3 import MkdirArgs, NfsStat3, NullArgs, RemoveArgs, Sattr3, StableHow, WriteArgs
 from freepage_proto.nlm4 import LockArgs, NlmLock, NlmStat4, UnlockArgs
 from freepage_proto.rpc import AuthSys, CallHeader, Procedure, RpcGarbageArgs
 from freepage_server.nfsd.drc import ReplyCache
@@ -284,6 +284,29 @@ def test_local_task_needs_an_export() -> None:
         LocalTask(server)
 
 
+def test_a_late_call_of_an_earlier_life_takes_no_lock(tmp_path: Path) -> None:
+    async def story() -> None:
+        rig = Rig("memory", tmp_path)
+        f = await rig.create(b"f")
+
+        async def call(procedure: Procedure, args: object, boot: int, client: str = "A") -> NlmStat4:
+            result = await rig.server.call(procedure, CallHeader(client, boot, next(rig.xids), AuthSys()), args)
+            status: NlmStat4 = result.status  # type: ignore[attr-defined]
+            return status
+
+        lock = NlmLock(f, b"owner", 0, 0, 0)
+        assert await call(Procedure.NLM_LOCK, LockArgs(lock, True), boot=1) is NlmStat4.GRANTED
+        await rig.server.call(Procedure.NLM_NULL, CallHeader("A", 2, next(rig.xids), AuthSys()), NullArgs())
+        assert not list(rig.server.locks.locks())
+        assert await call(Procedure.NLM_LOCK, LockArgs(lock, True), boot=1) is NlmStat4.DENIED_NOLOCKS
+        assert await call(Procedure.NLM_LOCK, LockArgs(lock, True), boot=2) is NlmStat4.GRANTED
+        assert await call(Procedure.NLM_UNLOCK, UnlockArgs(lock), boot=1) is NlmStat4.GRANTED
+        assert await call(Procedure.NLM_LOCK, LockArgs(lock, True), boot=1, client="B") is NlmStat4.DENIED
+        assert len(list(rig.server.locks.locks())) == 1, "the new life's lock is still there"
+
+    asyncio.run(story())
+
+
 # --- the duplicate request cache -------------------------------------------------------------------------------------
 
 
@@ -319,6 +342,9 @@ def test_a_duplicate_of_a_call_under_way_waits_for_its_reply(tmp_path: Path) -> 
     asyncio.run(story())
 
 
+ARGS = RemoveArgs(b"directory", b"name")
+
+
 def test_the_reply_cache_is_bounded_and_forgets_failures() -> None:
     async def story() -> None:
         cache = ReplyCache(lambda: 0.0, max_entries=10)
@@ -330,11 +356,69 @@ def test_the_reply_cache_is_bounded_and_forgets_failures() -> None:
             raise RpcGarbageArgs("no")
 
         for xid in range(100):
-            await cache.once(Procedure.REMOVE, CallHeader("A", 1, xid, AuthSys()), answer)
+            await cache.once(Procedure.REMOVE, CallHeader("A", 1, xid, AuthSys()), ARGS, answer)
         assert len(cache) == 10
         with pytest.raises(RpcGarbageArgs):
-            await cache.once(Procedure.REMOVE, CallHeader("A", 1, 1000, AuthSys()), fail)
-        assert await cache.once(Procedure.REMOVE, CallHeader("A", 1, 1000, AuthSys()), answer) == "reply"
+            await cache.once(Procedure.REMOVE, CallHeader("A", 1, 1000, AuthSys()), ARGS, fail)
+        assert await cache.once(Procedure.REMOVE, CallHeader("A", 1, 1000, AuthSys()), ARGS, answer) == "reply"
         assert (cache.hits, cache.misses) == (0, 102)
+
+    asyncio.run(story())
+
+
+def test_an_xid_with_other_arguments_is_another_call(tmp_path: Path) -> None:
+    """As when a client that counts its xids from the same seed comes back under the same boot instance."""
+
+    async def story() -> None:
+        rig = Rig("memory", tmp_path)
+        f = await rig.create(b"f")
+        header = CallHeader("A", 1, 4711, AuthSys(uid=os.geteuid()))
+        calls = [
+            (Procedure.MKDIR, MkdirArgs(rig.root, b"d", Sattr3(mode=0o755))),
+            (Procedure.MKDIR, MkdirArgs(rig.root, b"e", Sattr3(mode=0o755))),
+            (Procedure.REMOVE, RemoveArgs(rig.root, b"nothing")),
+            (Procedure.WRITE, WriteArgs(f, 0, 4, StableHow.UNSTABLE, b"abcd")),
+            (Procedure.WRITE, WriteArgs(f, 4, 4, StableHow.UNSTABLE, b"abcd")),
+            (Procedure.WRITE, WriteArgs(f, 0, 4, StableHow.UNSTABLE, memoryview(b"ABcd"))),
+        ]
+        for procedure, args in calls:
+            reply = await rig.server.call(procedure, header, args)
+            assert await rig.server.call(procedure, header, args) is reply, "and the last is remembered"
+        assert await rig.read(f) == b"ABcdabcd"
+        replies = rig.server.replies
+        assert (replies.hits, replies.payload_misses) == (len(calls), len(calls) - 1)
+
+    asyncio.run(story())
+
+
+def test_a_call_that_hangs_does_not_let_the_reply_cache_grow() -> None:
+    async def story() -> None:
+        now = 0.0
+        cache = ReplyCache(lambda: now, max_entries=10)
+        gate: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+
+        async def hang() -> object:
+            return await gate
+
+        async def answer() -> object:
+            return "reply"
+
+        first = CallHeader("A", 1, 0, AuthSys())
+        hanging = asyncio.ensure_future(cache.once(Procedure.REMOVE, first, ARGS, hang))
+        await asyncio.sleep(0)
+        for xid in range(1, 1000):
+            await cache.once(Procedure.REMOVE, CallHeader("A", 1, xid, AuthSys()), ARGS, answer)
+        assert len(cache) == 11
+        duplicate = asyncio.ensure_future(cache.once(Procedure.REMOVE, first, ARGS, answer))
+        await asyncio.sleep(0)
+        now = 1000.0
+        gate.set_result("late")
+        assert (await hanging, await duplicate) == ("late", "late")
+        assert await cache.once(Procedure.REMOVE, first, ARGS, answer) == "late", "kept from the reply on"
+        now += 121
+        assert await cache.once(Procedure.REMOVE, first, ARGS, answer) == "reply"
+        for xid in range(2000, 2010):
+            await cache.once(Procedure.REMOVE, CallHeader("A", 1, xid, AuthSys()), ARGS, answer)
+        assert len(cache) <= 10
 
     asyncio.run(story())

@@ -6,6 +6,7 @@ import asyncio
 import errno
 import logging
 import os
+import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -87,6 +88,7 @@ async def _be_client(settings: ClientSettings, frame: Frame) -> None:
         clock=LoopClock(),
         memory_bytes=settings.memory_bytes,
         seed=settings.seed_or_chance(),
+        boot_instance=secrets.randbits(63),  # not the seed's: a host that comes back would be taken for its former life
         strict=settings.strict,
         on_message=log.warning,
     )

@@ -47,9 +47,10 @@ CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     ("grpc.enable_retries", 0),
     ("grpc.enable_http_proxy", 0),  # http_proxy in the environment is for the web
-    # gRPC's own back-off goes up to two minutes; the NFS client waits between its attempts by itself.
+    # gRPC's own back-off goes up to two minutes; the NFS client waits between its attempts by itself. What is called
+    # the least back-off is also how long one attempt may take: over a slow network none succeeds in 100 ms.
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 20_000),
     ("grpc.max_reconnect_backoff_ms", 1000),
     # A server whose machine vanished without a word is noticed while calls wait for it.
     ("grpc.keepalive_time_ms", 60_000),
@@ -69,7 +70,10 @@ _ERRORS: dict[grpc.StatusCode, type[RpcError]] = {
     grpc.StatusCode.PERMISSION_DENIED: RpcAuthError,
     grpc.StatusCode.UNIMPLEMENTED: RpcProcedureUnavailable,
 }
-"""What a call's gRPC status means; everything else is RpcSystemError."""
+"""What a call's gRPC status means; for what is not here see `_translate`."""
+
+SERVERS_OWN = "internal error, request "
+"""How the service's words begin when it failed itself (freepage_server.io.service)."""
 
 
 @dataclass(slots=True)
@@ -229,6 +233,11 @@ def _translate(error: grpc.aio.AioRpcError, address: Address) -> RpcError:
     details = error.details() or error.code().name
     if error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED:
         # Both "your message is too large", which will be so again, and "too many calls at once", which will not.
-        kind = RpcGarbageArgs if "larger than max" in details else RpcConnectionLost
-        return kind(f"{address}: {details}")
-    return _ERRORS.get(error.code(), RpcSystemError)(f"{address}: {details}")
+        too_large = "larger than max" in details
+        return (RpcGarbageArgs if too_large else RpcConnectionLost)(f"{address}: {details}")
+    kind = _ERRORS.get(error.code())
+    if kind is None:
+        # gRPC calls a stream that broke in the middle INTERNAL or UNKNOWN, as it calls a server's failure. To give a
+        # call up that may be repeated would make a hard mount lose data.
+        kind = RpcSystemError if details.startswith(SERVERS_OWN) else RpcConnectionLost
+    return kind(f"{address}: {details}")

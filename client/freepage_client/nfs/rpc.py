@@ -1,8 +1,12 @@
 """Calls: transaction ids, retransmission, statistics (net/sunrpc/clnt.c, xprt.c, stats.c).
 
 A call keeps its xid over every retransmission, so that the server's duplicate request cache can recognise it. Over TCP
-Linux waits timeo, retransmits, waits timeo longer each time, and after ``retrans`` retransmissions calls it a major
-timeout: a hard mount says so once and starts over, a soft mount gives up with EIO (softerr: ETIMEDOUT).
+Linux waits timeo, retransmits, and waits timeo longer each time. When timeo x (retrans + 1) have passed since it began
+(xprt_calc_majortimeo) it is a major timeout: a hard mount says so once and starts over, a soft mount gives up with EIO
+(softerr: ETIMEDOUT).
+
+A connection that breaks is made again at once when it had lasted, and every three seconds while it is refused; every
+call under way then goes out again on the new one.
 
 ``start`` sends at once and returns; that is what makes calls leave in the order in which they were asked for, whether
 somebody waits for the answer or not.
@@ -37,9 +41,10 @@ from freepage_proto.rpc import (
 JUKEBOX_RETRY_S = 5.0
 """NFS_JUKEBOX_RETRY_TIME: how long a call waits after NFS3ERR_JUKEBOX before it is made again."""
 
-RECONNECT_MIN_S = 3.0
-RECONNECT_MAX_S = 300.0
-"""XS_TCP_INIT_REEST_TO and XS_TCP_MAX_REEST_TO: back-off between attempts to connect."""
+RECONNECT_S = 3.0
+"""Attempts to connect are at least this far apart: XS_TCP_INIT_REEST_TO after a connection that the server ended, and
+the pause that call_connect_status makes after a refusal. The doubling up to XS_TCP_MAX_REEST_TO does not come to bear:
+a socket that could not be connected is closed, and xs_close begins anew."""
 
 MAX_TIMEOUT_S = 600.0
 """NFS_MAX_TCP_TIMEOUT: no single wait is longer."""
@@ -75,6 +80,10 @@ class RpcClient:
         self._on_message = on_message
         self._server = server
         self._not_responding = False
+        self._epoch = 0
+        """counts the connections that were lost"""
+        self._connect_s = clock.now()
+        """when the connection of this epoch was, or will be, asked for"""
 
     def start(self, procedure: Procedure, args: object, auth: AuthSys, *, may_time_out: bool = False) -> RpcTask:
         """Send one call now. ``await task.result()`` gives its reply; nothing is lost if nobody does so for a while."""
@@ -90,6 +99,22 @@ class RpcClient:
 
     def next_header(self, auth: AuthSys) -> CallHeader:
         return CallHeader(self._client_id, self._boot_instance, next(self._xids) & 0xFFFFFFFF, auth)
+
+    def epoch(self) -> int:
+        """The connection that something sent now goes by: the lost one, until it is time for the next."""
+        return self._epoch if self.clock.now() >= self._connect_s else self._epoch - 1
+
+    def connection_lost(self, epoch: int) -> float:
+        """A transmission of ``epoch`` found its connection gone; returns how many seconds to wait before the next.
+
+        The first to notice decides when to connect again; calls that were lost with it go out at the same time.
+        """
+        now = self.clock.now()
+        if epoch == self._epoch:
+            self._epoch += 1
+            self._connect_s = max(now, self._connect_s + RECONNECT_S)
+            self.stats.xprt.connects += 1
+        return max(0.0, self._connect_s - now)
 
     def complain(self) -> None:
         if not self._not_responding:
@@ -112,7 +137,7 @@ class RpcClient:
 class RpcTask:
     """One call under way (struct rpc_task)."""
 
-    __slots__ = ("_answered", "_args", "_client", "_header", "_op", "_procedure", "_soft", "_start_s")
+    __slots__ = ("_answered", "_args", "_client", "_epoch", "_header", "_op", "_procedure", "_soft", "_start_s")
 
     def __init__(
         self, client: RpcClient, procedure: Procedure, args: object, auth: AuthSys, may_time_out: bool
@@ -138,6 +163,7 @@ class RpcTask:
 
     def _transmit(self) -> None:
         xprt = self._client.stats.xprt
+        self._epoch = self._client.epoch()
         self._op.transmissions += 1
         xprt.sends += 1
         xprt.in_flight_sum += self._client.in_flight
@@ -193,29 +219,32 @@ class RpcTask:
 
     async def _wait_and_retransmit(self) -> object:
         client = self._client
-        timeo_s = client.options.timeo_ds / 10
-        reconnect_s = RECONNECT_MIN_S
-        attempt = 0
+        timeo_s = min(client.options.timeo_ds / 10, MAX_TIMEOUT_S)
+        major_s = min(timeo_s * (client.options.retrans + 1), MAX_TIMEOUT_S)
+        wait_s = timeo_s
+        major_at_s = self._start_s + major_s
         while True:
             try:
-                if await self._answered_within(min(timeo_s * (attempt + 1), MAX_TIMEOUT_S)):
+                if await self._answered_within(wait_s):
                     return self._answered.result()
             except RpcConnectionLost as lost:
-                if self._soft and attempt >= client.options.retrans:
+                if self._soft and client.clock.now() >= major_at_s:
                     raise client.give_up() from lost
-                client.complain()
-                await client.clock.sleep(reconnect_s)
-                client.stats.xprt.connects += 1
-                reconnect_s = min(reconnect_s * 2, RECONNECT_MAX_S)
+                pause_s = client.connection_lost(self._epoch)
+                if pause_s > 0.0:
+                    client.complain()
+                    await client.clock.sleep(pause_s)
                 self._answered = asyncio.get_running_loop().create_future()
             else:
-                if attempt >= client.options.retrans:  # a major timeout
+                if client.clock.now() < major_at_s:  # xprt_adjust_timeout
+                    wait_s = min(wait_s + timeo_s, major_s)
+                else:
                     self._op.timeouts += 1
                     if self._soft:
                         raise client.give_up()
                     client.complain()
-                    attempt = -1
-            attempt += 1
+                    wait_s = timeo_s
+                    major_at_s = client.clock.now() + major_s
             client.stats.xprt.retransmissions += 1
             self._transmit()
 

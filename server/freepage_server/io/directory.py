@@ -245,6 +245,8 @@ class DirectoryStorage:
         self.fsid = 0
         self.granule_ns = max(1, int(time.clock_getres(CLOCK_REALTIME_COARSE) * 1_000_000_000))
         self.shared = True
+        self.reserves = True
+        """False once the file system has refused to set space aside (fallocate)"""
         self._offload = offload
         self._nodes: OrderedDict[Key, _Node] = OrderedDict()
         self._by_ino: dict[int, _Node] = {}
@@ -876,13 +878,14 @@ class DirectoryStorage:
         wrapped: Callable[..., Awaitable[T]] = aiofiles.os.wrap(function)
         return await wrapped(*args)
 
-    def reserve(self, key: Key, offset: int, count: int) -> None:
+    def reserve(self, key: Key, offset: int, count: int, unwritten: int = 0) -> None:
         with self._data_fd(key, write=True) as fd:
             fallocate = getattr(_libc, "fallocate64", None) or _libc.fallocate
             code = fallocate(fd, FALLOC_FL_KEEP_SIZE, ctypes.c_int64(offset), ctypes.c_int64(count))
             failure = ctypes.get_errno() if code else 0
         if failure in (errno.EOPNOTSUPP, errno.ENOSYS):
-            if self.statfs().available_bytes < count:
+            self.reserves = False
+            if self.statfs().available_bytes < count + unwritten:
                 raise _error(errno.ENOSPC)
         elif failure:
             raise _error(failure)

@@ -3,7 +3,10 @@
 A client that hears nothing sends the same call again, with the same xid. Executing a REMOVE, a RENAME or an exclusive
 CREATE twice would answer the second time with an error, or undo what came between. So the replies of calls that change
 something are kept for a while, by (client, boot instance, xid); a duplicate of a call still under way waits for its
-reply. COMMIT and everything that only reads are simply done again, as knfsd does.
+reply, for its connection may be the only one left to answer on (knfsd drops it, and the client comes again). COMMIT and
+everything that only reads are simply done again, as knfsd does.
+
+An xid that comes with other arguments is another call: that client counts anew.
 """
 
 from __future__ import annotations
@@ -11,8 +14,9 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
-from itertools import islice
+from zlib import crc32
 
+from freepage_proto.nfs3 import WriteArgs
 from freepage_proto.rpc import CallHeader, Procedure
 
 CACHED = frozenset(
@@ -32,78 +36,114 @@ CACHED = frozenset(
 """Procedures whose replies are kept (knfsd: RC_REPLBUFF)."""
 
 EXPIRE_S = 120.0
-"""RC_EXPIRE."""
+"""RC_EXPIRE: how long a reply is kept after it was made."""
 MAX_ENTRIES = 8192
+"""How many replies are kept. What is under way comes on top; the service bounds it."""
+CHECKED_BYTES = 256
+"""RC_CSUMLEN: this much of what is to be written tells a call from another with its xid."""
+
+Name = tuple[str, int, int]
+"""A call: client, boot instance, xid."""
 
 
-class _Entry:
-    """``reply`` is None while the call is under way; ``waiters`` are its duplicates of that time."""
+def _fingerprint(procedure: Procedure, args: object) -> object:
+    """What must be the same in a duplicate, and is small enough to be kept with its reply."""
+    if isinstance(args, WriteArgs):
+        return procedure, args.file, args.offset, args.count, args.stable, crc32(memoryview(args.data)[:CHECKED_BYTES])
+    return procedure, args
 
-    __slots__ = ("expires_s", "procedure", "reply", "waiters")
 
-    def __init__(self, procedure: Procedure, expires_s: float) -> None:
-        self.procedure = procedure
-        self.expires_s = expires_s
-        self.reply: object | None = None
+class _UnderWay:
+    """A call being executed, and who else waits for its reply."""
+
+    __slots__ = ("fingerprint", "waiters")
+
+    def __init__(self, fingerprint: object) -> None:
+        self.fingerprint = fingerprint
         self.waiters: list[asyncio.Future[object]] = []
 
 
+class _Reply:
+    __slots__ = ("expires_s", "fingerprint", "reply")
+
+    def __init__(self, fingerprint: object, reply: object, expires_s: float) -> None:
+        self.fingerprint = fingerprint
+        self.reply = reply
+        self.expires_s = expires_s
+
+
 class ReplyCache:
-    """``now`` gives monotonic seconds. ``hits`` and ``misses`` are those of the ``rc`` line of /proc/net/rpc/nfsd."""
+    """``now`` gives monotonic seconds. ``hits`` and ``misses`` are those of the ``rc`` line of /proc/net/rpc/nfsd;
+    ``payload_misses`` counts the known xids that came with other arguments (reply_cache_stats).
+    """
 
     def __init__(self, now: Callable[[], float], max_entries: int = MAX_ENTRIES) -> None:
         self._now = now
         self._max_entries = max_entries
-        self._entries: OrderedDict[tuple[str, int, int], _Entry] = OrderedDict()
+        self._under_way: dict[Name, _UnderWay] = {}
+        self._replies: OrderedDict[Name, _Reply] = OrderedDict()
+        """the one that was made first comes first"""
         self.hits = 0
         self.misses = 0
+        self.payload_misses = 0
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self._replies) + len(self._under_way)
 
-    async def once(self, procedure: Procedure, header: CallHeader, execute: Callable[[], Awaitable[object]]) -> object:
+    async def once(
+        self, procedure: Procedure, header: CallHeader, args: object, execute: Callable[[], Awaitable[object]]
+    ) -> object:
         """The reply of this call: kept from its first execution, or from ``execute()``.
 
         What ``execute`` raises is no reply: the call may come again.
         """
         assert procedure in CACHED
         name = (header.client_id, header.boot_instance, header.xid)
-        entry = self._entries.get(name)
-        if entry is not None and entry.procedure is procedure and self._now() < entry.expires_s:
-            self.hits += 1
-            if entry.reply is not None:
-                return entry.reply
-            waiter: asyncio.Future[object] = asyncio.get_running_loop().create_future()
-            entry.waiters.append(waiter)
-            return await waiter
+        fingerprint = _fingerprint(procedure, args)
+        if (under_way := self._under_way.get(name)) is not None:
+            if under_way.fingerprint == fingerprint:
+                self.hits += 1
+                waiter: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+                under_way.waiters.append(waiter)
+                return await waiter
+            self.payload_misses += 1
+        elif (kept := self._replies.get(name)) is not None and self._now() < kept.expires_s:
+            if kept.fingerprint == fingerprint:
+                self.hits += 1
+                return kept.reply
+            self.payload_misses += 1
         self.misses += 1
-        entry = self._entries[name] = _Entry(procedure, self._now() + EXPIRE_S)
-        self._entries.move_to_end(name)
-        self._shrink()
+        return await self._execute(name, _UnderWay(fingerprint), execute)
+
+    async def _execute(self, name: Name, call: _UnderWay, execute: Callable[[], Awaitable[object]]) -> object:
+        self._under_way[name] = call
         try:
-            entry.reply = await execute()
+            reply = await execute()
         except BaseException as failure:
-            if self._entries.get(name) is entry:
-                del self._entries[name]
-            for waiter in entry.waiters:
+            for waiter in call.waiters:
                 if isinstance(failure, asyncio.CancelledError):
                     waiter.cancel()
                 elif not waiter.done():
                     waiter.set_exception(failure)
             raise
-        for waiter in entry.waiters:
+        finally:
+            if self._under_way.get(name) is call:
+                del self._under_way[name]
+        self._replies[name] = _Reply(call.fingerprint, reply, self._now() + EXPIRE_S)
+        self._replies.move_to_end(name)
+        self._shrink()
+        for waiter in call.waiters:
             if not waiter.done():
-                waiter.set_result(entry.reply)
-        entry.waiters.clear()
-        return entry.reply
+                waiter.set_result(reply)
+        return reply
 
     def _shrink(self) -> None:
-        """Forget what has expired, and the oldest when there are too many; a call under way is kept.
+        """Forget what has expired, and the oldest when there are too many.
 
         At most two at a time: one came in, so the number settles without a pause.
         """
-        now = self._now()
-        for name, entry in list(islice(self._entries.items(), 2)):
-            if entry.reply is None or (now < entry.expires_s and len(self._entries) <= self._max_entries):
+        for _ in range(2):
+            name, oldest = next(iter(self._replies.items()))
+            if len(self._replies) <= self._max_entries and self._now() < oldest.expires_s:
                 return
-            del self._entries[name]
+            del self._replies[name]

@@ -349,7 +349,7 @@ class FileCache:
                     raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
                 if inode.foreign or inode.racy_until_ns:
                     await self._drop_stale(inode)
-                export.storage.reserve(key, offset, len(data))
+                await self._reserve(export, key, offset, len(data))
                 self.changed(export, key)  # reserving may move ctime on disk
                 now = export.storage.now_ns()
                 inode.overlay = (now, now)
@@ -357,6 +357,27 @@ class FileCache:
             if stable is not StableHow.UNSTABLE:
                 await self._write_and_sync(inode, offset, offset + written)
             return written
+
+    async def _reserve(self, export: Export, key: Key, offset: int, count: int) -> None:
+        """Make sure that the pages of the range can be written later: COMMIT cannot say NOSPC. Raises ENOSPC, EDQUOT.
+
+        Whole pages, because whole pages are written. Where the storage can only compare what is free with what will be
+        needed (`Storage.reserves` is False), what is unwritten counts as needed, although it may lie on blocks that the
+        files have already: before refusing, it is written, and then it is known.
+        """
+        storage = export.storage
+        start = offset - offset % PAGE_SIZE
+        end = min(max(-(-(offset + count) // PAGE_SIZE) * PAGE_SIZE, 0), max(storage.max_file_size, offset + count))
+        try:
+            storage.reserve(key, start, end - start, self._unwritten_bytes())
+        except OSError as failure:
+            if storage.reserves or failure.errno != errno.ENOSPC or not self._unwritten_bytes():
+                raise
+            await self.sync()
+            storage.reserve(key, start, end - start, self._unwritten_bytes())
+
+    def _unwritten_bytes(self) -> int:
+        return (self.bdi.nr_dirty + self.bdi.nr_writeback) << PAGE_SHIFT
 
     async def _write_end(
         self, file: NfsdFile, mapping: AddressSpace, pos: int, length: int, copied: int, page: Page
@@ -384,15 +405,32 @@ class FileCache:
             await self._fsync(inode)
 
     async def _fsync(self, inode: Inode) -> None:
-        if not inode.unsynced:
-            return
-        inode.unsynced = False
+        """Return when everything that is written now is on disk. Raises what that failed with.
+
+        An fsync under way may have begun before our data came. It is waited for even if nothing came since: what it is
+        about is not on disk yet.
+        """
+        wanted = inode.synced is not True
+        if inode.syncing is not None:
+            await asyncio.shield(inode.syncing)
+            if not wanted:
+                return
+        if inode.syncing is None:
+            if inode.synced is True:
+                return  # others came in between, began anew and have ended
+            inode.synced = True
+            inode.syncing = asyncio.get_running_loop().create_task(self._sync_file(inode))
+        await asyncio.shield(inode.syncing)
+
+    async def _sync_file(self, inode: Inode) -> None:
         self.stats.storage_syncs += 1
         try:
             await inode.export.storage.fsync(inode.key)
         except OSError:
             self._wb_failed()
             raise
+        finally:
+            inode.syncing = None
 
     async def _writepages(self, mapping: AddressSpace, wbc: WritebackControl) -> None:
         """Write the range's dirty pages, contiguous ones in one piece. Errors are kept in ``wb_err``, as in Linux."""
@@ -429,7 +467,7 @@ class FileCache:
                 await inode.export.storage.write(inode.key, start, memoryview(data)[:length], times)
                 self.stats.storage_writes += 1
                 self.stats.storage_write_bytes += length
-                inode.unsynced = True
+                inode.synced = False
         except OSError as failure:
             inode.mapping.wb_err.set(failure.errno or errno.EIO)
             if not inode.gone:
@@ -457,7 +495,7 @@ class FileCache:
                 try:
                     await truncate_pagecache(inode.mapping, size)
                     await export.storage.truncate(key, size)
-                    inode.unsynced = True
+                    inode.synced = False
                 except OSError:
                     inode.i_size = before
                     raise
@@ -475,7 +513,7 @@ class FileCache:
     async def sync(self) -> None:
         """sync(2): return when nothing is unwritten. What fails is reported to whoever commits."""
         for inode in list(self._inodes.values()):
-            if inode.gone or not (inode.unsynced or inode.mapping.dirty_tags or inode.mapping.writeback_tags):
+            if inode.gone or not (inode.synced is False or inode.mapping.dirty_tags or inode.mapping.writeback_tags):
                 continue
             with self._using(inode), suppress(OSError):
                 await do_writepages(inode.mapping, WritebackControl(True, reason="sync"))

@@ -49,7 +49,8 @@ class Inode:
         "overlay",
         "racy_until_ns",
         "seen",
-        "unsynced",
+        "synced",
+        "syncing",
         "users",
         "wb_err_seen",
     )
@@ -71,8 +72,11 @@ class Inode:
         self.gone = False
         self.users = 0
         self.io = 0
-        self.unsynced = False
-        """written to the storage since the last fsync"""
+        self.synced: bool | None = None
+        """False: written to the storage since the last fsync began. None: nothing was written by this `Inode`, but an
+        earlier one of the same file may have been forgotten with data that were written and not synced"""
+        self.syncing: asyncio.Task[None] | None = None
+        """the fsync under way"""
         self.wb_err_seen = 0
         self.lock = asyncio.Lock()
         """held by whoever changes size or data (Linux: i_rwsem)"""

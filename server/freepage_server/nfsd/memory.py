@@ -115,6 +115,7 @@ class MemoryStorage:
         self.fsid = 0
         self.granule_ns = granule_ns
         self.shared = False
+        self.reserves = True
         self.name_max = 255
         self.link_max = LINK_MAX
         self.max_file_size = MAX_FILE_SIZE
@@ -343,7 +344,7 @@ class MemoryStorage:
 
     # --- data -----------------------------------------------------------------------------------------------------
 
-    def reserve(self, key: Key, offset: int, count: int) -> None:
+    def reserve(self, key: Key, offset: int, count: int, unwritten: int = 0) -> None:
         node = self._file(key)
         self._check_size(offset + count)
         if count:

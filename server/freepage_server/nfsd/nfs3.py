@@ -223,8 +223,10 @@ class Nfs3:
                 data = memoryview(data)[:count]
             if self.wcc_on_write == "full":
                 fh.fill_pre_attrs()
+            # The verifier of before: data that came, were written out and lost in between must not look safe.
+            verf = self.verf()
             count = await self.vfs.write(fh, args.offset, data, args.stable, cred)
-            return WriteRes(outcome.status, fh.wcc(), count, args.stable, self.verf())
+            return WriteRes(outcome.status, fh.wcc(), count, args.stable, verf)
         return WriteRes(outcome.status, _wcc(fh))
 
     async def commit(self, header: CallHeader, args: CommitArgs) -> CommitRes:

@@ -223,7 +223,7 @@ class NfsServer:
         self.stats.in_flight += 1
         try:
             if served.cached:
-                result = await self.replies.once(procedure, header, lambda: served.handler(header, args))
+                result = await self.replies.once(procedure, header, args, lambda: served.handler(header, args))
             else:
                 result = await served.handler(header, args)
         finally:
@@ -266,10 +266,10 @@ class NfsServer:
             Procedure.NFSACL_NULL: null,
             Procedure.NFSACL_GETACL: self._getacl,
             Procedure.NLM_NULL: null,
-            Procedure.NLM_TEST: self._nlm(lambda client, args: self.locks.test(client, args)),
-            Procedure.NLM_LOCK: self._nlm(lambda client, args: self.locks.lock(client, args)),
-            Procedure.NLM_CANCEL: self._nlm(lambda client, args: self.locks.cancel(client, args)),
-            Procedure.NLM_UNLOCK: self._nlm(lambda client, args: self.locks.unlock(client, args)),
+            Procedure.NLM_TEST: self._nlm(lambda header, args: self.locks.test(header.client_id, args)),
+            Procedure.NLM_LOCK: self._nlm(self._lock),
+            Procedure.NLM_CANCEL: self._nlm(lambda header, args: self.locks.cancel(header.client_id, args)),
+            Procedure.NLM_UNLOCK: self._nlm(self._unlock),
         }
 
     async def _getacl(self, header: CallHeader, args: GetaclArgs) -> GetaclRes:
@@ -279,8 +279,18 @@ class NfsServer:
         except (OSError, NfsError) as failure:
             return GetaclRes(nfsstat3(failure))
 
-    def _nlm(self, work: Callable[[str, Any], NlmRes]) -> Handler:
-        """A handler that does ``work(client, args)`` if the lock's handle is that of a regular file."""
+    def _lock(self, header: CallHeader, args: LockArgs) -> NlmRes:
+        if self._is_of_the_past(header):
+            return NlmRes(NlmStat4.DENIED_NOLOCKS)  # nobody is left who would release it
+        return self.locks.lock(header.client_id, args)
+
+    def _unlock(self, header: CallHeader, args: UnlockArgs) -> NlmRes:
+        if self._is_of_the_past(header):
+            return NlmRes(NlmStat4.GRANTED)  # it went with its life
+        return self.locks.unlock(header.client_id, args)
+
+    def _nlm(self, work: Callable[[CallHeader, Any], NlmRes]) -> Handler:
+        """A handler that does ``work(header, args)`` if the lock's handle is that of a regular file."""
 
         async def handler(header: CallHeader, args: LockArgs | UnlockArgs) -> NlmRes:
             try:
@@ -289,7 +299,7 @@ class NfsServer:
             except (OSError, NfsError) as failure:
                 stale = nfsstat3(failure) in (NfsStat3.STALE, NfsStat3.BADHANDLE)
                 return NlmRes(NlmStat4.STALE_FH if stale else NlmStat4.FAILED)
-            return work(header.client_id, args)
+            return work(header, args)
 
         return handler
 
@@ -307,7 +317,8 @@ class NfsServer:
     def _note_boot_instance(self, header: CallHeader) -> None:
         """A client that has restarted holds no locks any more (what statd's NOTIFY tells a real server).
 
-        A call of an earlier life that arrives late is no restart.
+        A call of an earlier life that arrives late is no restart. Nothing else ends a client's locks: as with lockd, a
+        host that never comes back keeps them until the server restarts.
         """
         seen = self._boot_instances.get(header.client_id)
         if seen is None:
@@ -318,6 +329,10 @@ class NfsServer:
             self.locks.free_client(header.client_id)
             seen.append(header.boot_instance)
             del seen[:-MAX_INSTANCES]
+
+    def _is_of_the_past(self, header: CallHeader) -> bool:
+        """Whether the client has called in a later life."""
+        return self._boot_instances[header.client_id][-1] != header.boot_instance
 
 
 ARGUMENTS: dict[Procedure, type] = {

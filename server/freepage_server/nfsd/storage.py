@@ -50,12 +50,14 @@ class Storage(Protocol):
     """An inode-level file system.
 
     ``fsid`` is what `Fattr3.fsid` carries; the export sets it. ``granule_ns`` is the step of its timestamps.
-    ``shared``: other programs may change it behind the server's back.
+    ``shared``: other programs may change it behind the server's back. ``reserves``: what `reserve` promises is set
+    aside; otherwise it has only looked at what is free.
     """
 
     fsid: int
     granule_ns: int
     shared: bool
+    reserves: bool
     name_max: int
     link_max: int
     max_file_size: int
@@ -128,8 +130,11 @@ class Storage(Protocol):
 
     def statfs(self) -> Statfs: ...
 
-    def reserve(self, key: Key, offset: int, count: int) -> None:
-        """Make sure that ``count`` bytes at ``offset`` can be written later. Raises ENOSPC, EDQUOT, EFBIG."""
+    def reserve(self, key: Key, offset: int, count: int, unwritten: int = 0) -> None:
+        """Make sure that ``count`` bytes at ``offset`` can be written later. Raises ENOSPC, EDQUOT, EFBIG.
+
+        ``unwritten`` bytes were promised before and are not written yet.
+        """
         ...
 
     async def read(self, key: Key, offset: int, count: int) -> Data:

@@ -1,0 +1,1 @@
+"""``freepage proc-exec``: a command of the system's that finds an emulated machine's files in /proc."""

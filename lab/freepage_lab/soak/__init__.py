@@ -1,0 +1,1 @@
+"""Long tests of real servers and clients under what goes wrong in a machine room; `freepage soak`, `make soak`."""

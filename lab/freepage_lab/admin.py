@@ -20,7 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from freepage import RemovalPath
-from freepage_lab.daemons import choose, choose_one, tls_for
+from freepage_lab.daemons import choose, choose_one, load_token, tls_for
 from freepage_runtime.control_client import ControlClient, Fault
 from freepage_runtime.errors import UserError
 from freepage_runtime.registry import ROLES, Daemon, list_daemons
@@ -50,11 +50,7 @@ class Choice:
         return choose(self.addresses, self.names, self.role)
 
     def token(self) -> str | None:
-        if self.token_file is None:
-            return None
-        from freepage_runtime import token
-
-        return token.load(self.token_file)
+        return load_token(self.token_file)
 
 
 def _check_role(role: str | None) -> None:

@@ -362,6 +362,84 @@ def soak(
     raise typer.Exit(0 if run_soak(parts or (), seed=seed, scale=scale, json_file=json_file) else 1)
 
 
+@app.command(rich_help_panel=PANEL_LAB)
+def load(
+    profile: Annotated[
+        str | None, typer.Argument(metavar="[PROFILE|FILE.toml]", help="What to do; --list shows the profiles.")
+    ] = None,
+    address: AddressOption = [],  # noqa: B006
+    name: NameOption = [],  # noqa: B006
+    discover: Annotated[
+        str | None, typer.Option("--discover", metavar="dns:NAME:PORT", help="Clients by a DNS name, looked up anew.")
+    ] = None,
+    token_file: TokenOption = None,
+    path: Annotated[
+        str | None, typer.Option("--path", metavar="/MNT/DIR", help="Where on the clients (default: a common mount).")
+    ] = None,
+    duration: Annotated[
+        str | None, typer.Option("--duration", metavar="TIME|forever", help="30s, 5m, 1h; default: the profile's.")
+    ] = None,
+    operations: Annotated[int | None, typer.Option("--operations", min=1, help="End after so many instead.")] = None,
+    rate: Annotated[
+        float | None, typer.Option("--rate", min=0.0, help="Open loop: operations a second, all together; 0: closed.")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option("--workers", "-w", min=1, max=1024, help="Programs on each client.")
+    ] = None,
+    think: Annotated[str | None, typer.Option("--think", metavar="TIME", help="Mean pause between operations.")] = None,
+    verify: Annotated[bool | None, typer.Option("--verify/--no-verify", help="Check what is read.")] = None,
+    processes: Annotated[int, typer.Option("--processes", min=1, max=64, help="Generator processes.")] = 1,
+    seed: SeedOption = None,
+    wait: Annotated[str, typer.Option("--wait", metavar="TIME", help="How long clients may take to answer.")] = "0s",
+    metrics: MetricsOption = "none",
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write the result there as well.")
+    ] = None,
+    csv_file: Annotated[
+        Path | None, typer.Option("--csv", metavar="FILE", help="Write the latencies there as well.")
+    ] = None,
+    fail_if: Annotated[
+        list[str], typer.Option("--fail-if", metavar="EXPR", help="'p99_ms>50', 'orphans>0', ... (repeatable).")
+    ] = [],  # noqa: B006
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the files there.")] = False,
+    list_: Annotated[bool, typer.Option("--list", help="List the profiles and end.")] = False,
+    show: Annotated[bool, typer.Option("--show", help="Print the profile as TOML and end.")] = False,
+) -> None:
+    """Put running clients under load, and measure: latency, throughput, RPC mix, hit ratio, errors, orphans."""
+    from rich.console import Console
+
+    from freepage_lab.load import command
+    from freepage_lab.load.profile import load_profile, parse_seconds
+
+    if list_ or profile is None:
+        command.list_profiles(Console(highlight=False))
+        raise typer.Exit(0 if list_ else 2)
+    if show:
+        typer.echo(load_profile(profile).source, nl=False)
+        raise typer.Exit
+    options = command.Options(
+        profile=profile,
+        where=command.make_where(address, name, discover),
+        token_file=token_file,
+        path=path,
+        seed=seed,
+        duration=duration,
+        operations=operations,
+        rate=rate,
+        workers=workers,
+        think=think,
+        verify=verify,
+        processes=processes,
+        wait_s=parse_seconds(wait),
+        metrics=_address_or_none(metrics),
+        json_file=json_file,
+        csv_file=csv_file,
+        fail_if=tuple(fail_if),
+        keep=keep,
+    )
+    raise typer.Exit(command.load(options))
+
+
 # --- looking --------------------------------------------------------------------------------------------------------
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
+from freepage_runtime import token
 from freepage_runtime.errors import UserError
 from freepage_runtime.registry import Daemon, list_daemons
 from freepage_runtime.settings import parse_address
@@ -52,3 +54,13 @@ def tls_for(daemon: Daemon) -> TlsFiles | None:
     if settings is None:
         raise UserError(f"{daemon.name} speaks TLS (name its authority's certificate in FREEPAGE_TLS_CA)")
     return settings.load()
+
+
+def load_token(path: Path | None) -> str | None:
+    """The token in a file that the user named, None without one. Raises UserError."""
+    if path is None:
+        return None
+    try:
+        return token.load(path)
+    except OSError as error:
+        raise UserError(f"cannot read the token file {path}: {error.strerror}") from error

@@ -33,6 +33,8 @@ CHANNEL_OPTIONS = (
     ("grpc.max_send_message_length", 64 << 20),
     ("grpc.enable_retries", 0),
     ("grpc.enable_http_proxy", 0),  # http_proxy in the environment is for the web
+    ("grpc.initial_reconnect_backoff_ms", 200),
+    ("grpc.max_reconnect_backoff_ms", 2000),  # gRPC's own two minutes are long for whoever restarts a daemon
 )
 
 

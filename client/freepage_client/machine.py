@@ -86,6 +86,8 @@ class Machine:
         self.mounts: list[NfsServer] = []
         self.past_retransmissions = 0
         """Of mounts that are no more: what this machine's mounts counted never goes down."""
+        self.resent_pages = 0
+        """Pages whose COMMIT came back with another write verifier: they were dirty again."""
         self.tasks: set[Task] = set()
         self.in_flight: dict[object, Iterable[SlabObject]] = {}
         """What calls under way hold, by call: the audit's roots beside files and unwritten data."""

@@ -123,6 +123,11 @@ def client(machine: Machine, calls: CallStats) -> Iterator[Metric]:
         "Times a server's write verifier was not the one of its reply before: unstable data may have been lost.",
         calls.verifier_changes,
     )
+    yield counter(
+        "freepage_client_resent_pages",
+        "Pages to be written again, because the COMMIT came from another life of the server than the WRITE.",
+        machine.resent_pages,
+    )
     yield histogram(
         "freepage_client_rpc_duration_seconds",
         "Time from sending a call to its reply, by procedure.",

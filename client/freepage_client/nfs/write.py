@@ -516,6 +516,7 @@ async def _finish_commit(
         else:
             filemap_dirty_page(request.page)
             inode.redirtied_pages += 1
+            inode.server.machine.resent_pages += 1
         request.unlock()
         request.put(IN_USE)
     inode.server.update_congestion()

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from freepage_runtime.errors import UserError
 from freepage_runtime.ready import ChildFailed, ReadyPipe
@@ -43,7 +44,7 @@ class Cluster:
         self.members: list[Member] = []
         self._directory = directory
 
-    async def __aenter__(self) -> Cluster:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *exc: object) -> None:

@@ -37,10 +37,11 @@ from freepage_proto.nfs3 import (
     WccAttr,
     WccData,
 )
-from freepage_proto.nlm4 import NlmStat4
+from freepage_proto.nlm4 import MAX_OWNER, NlmStat4
 from freepage_proto.rpc import (
     AUTH_SYS_MAX_GIDS,
     AUTH_SYS_MAX_MACHINE_NAME,
+    MAX_CLIENT_ID,
     AuthSys,
     CallHeader,
     Procedure,
@@ -54,6 +55,9 @@ from freepage_proto.v1 import nfsacl_pb2 as nfsacl_pb
 from freepage_proto.v1 import nlm_pb2 as nlm_pb
 
 M = TypeVar("M", bound=Message)
+
+MAX_HEADER = 2048
+"""Bytes of the longest header that is remembered once decoded; our own are shorter than half of that."""
 
 _FTYPE = {int(value): value for value in FType3}
 _NFSSTAT = {int(value): value for value in NfsStat3}
@@ -204,10 +208,17 @@ def _encode_caller(client_id: str, boot_instance: int, cred: AuthSys) -> bytes:
     return message.SerializeToString()
 
 
+def _client_id(message: common_pb.CallHeader) -> str:
+    """The server remembers it with locks and replies, so it may not be of any length."""
+    if len(message.client_id.encode()) > MAX_CLIENT_ID:
+        raise RpcGarbageArgs(f"the client's id is longer than {MAX_CLIENT_ID} bytes")
+    return message.client_id
+
+
 @lru_cache(maxsize=4096)
 def _decode_caller(rest: bytes) -> tuple[str, int, AuthSys, int]:
     message = common_pb.CallHeader.FromString(rest)
-    return message.client_id, message.boot_instance, cred(message.cred), message.xid
+    return _client_id(message), message.boot_instance, cred(message.cred), message.xid
 
 
 def encode_header(header: CallHeader) -> bytes:
@@ -224,8 +235,8 @@ def _split_header(request: bytes) -> tuple[CallHeader, bytes]:
         raise bulk.Malformed("the request does not begin with its header")
     length, begin = bulk.read_varint(request, 1)
     end = begin + length
-    if end > len(request):
-        raise bulk.Malformed("the header is longer than the message")
+    if end > len(request) or length > MAX_HEADER:
+        raise bulk.Malformed("the header is longer than the message, or than any of ours")
     xid = 0
     if length and request[begin] == 0x08:
         xid, begin = bulk.read_varint(request, begin + 1)
@@ -255,7 +266,7 @@ def _parse_request(type_: type[M], request: bytes) -> tuple[CallHeader, M]:
     if not message.HasField("header"):
         raise RpcGarbageArgs(f"a {type_.DESCRIPTOR.name} without a call header")
     whole = message.header  # type: ignore[attr-defined]  # every request has one
-    return CallHeader(whole.client_id, whole.boot_instance, whole.xid, cred(whole.cred)), message
+    return CallHeader(_client_id(whole), whole.boot_instance, whole.xid, cred(whole.cred)), message
 
 
 # --- requests: fill(message, args) and read(message) -> args ---------------------------------------------------------
@@ -319,6 +330,8 @@ def _put_lock(message: nlm_pb.NlmLock, lock: nlm4.NlmLock) -> None:
 
 
 def _lock(m: nlm_pb.NlmLock) -> nlm4.NlmLock:
+    if len(m.owner) > MAX_OWNER:
+        raise RpcGarbageArgs(f"a lock's owner of {len(m.owner)} bytes; the protocol has room for {MAX_OWNER}")
     return nlm4.NlmLock(_handle(m.file), m.owner, m.svid, m.offset, m.length)
 
 

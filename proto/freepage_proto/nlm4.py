@@ -7,6 +7,9 @@ from enum import IntEnum
 
 from freepage_proto.nfs3 import FileHandle
 
+MAX_OWNER = 1024
+"""Bytes of an owner (XNFS: MAXNETOBJ_SZ)."""
+
 
 class NlmStat4(IntEnum):
     GRANTED = 0

@@ -15,6 +15,9 @@ AUTH_SYS_MAX_GIDS = 16
 
 AUTH_SYS_MAX_MACHINE_NAME = 255
 
+MAX_CLIENT_ID = 255
+"""Bytes of `CallHeader.client_id`: a host's name."""
+
 
 class Program(Enum):
     """The RPC programs of one server, by ONC RPC program number."""

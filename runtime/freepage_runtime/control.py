@@ -322,11 +322,12 @@ class TokenGuard(grpc.aio.ServerInterceptor):
     def __init__(self, expected: str) -> None:
         self._expected = expected
 
-        async def reject(request: object, context: Context) -> NoReturn:
+        async def reject(requests: object, context: Context) -> NoReturn:
             await context.abort(grpc.StatusCode.UNAUTHENTICATED, "the control token is missing or wrong")
             raise AssertionError("abort raises")
 
-        self._rejection: grpc.RpcMethodHandler[Any, Any] = grpc.unary_unary_rpc_method_handler(reject)
+        # As a stream, which is the same on the wire: nothing of the message is received before it is refused.
+        self._rejection: grpc.RpcMethodHandler[Any, Any] = grpc.stream_unary_rpc_method_handler(reject)
 
     async def intercept_service(
         self,

@@ -33,6 +33,7 @@ from freepage_runtime.clock import LoopClock
 from freepage_runtime.control import ControlService, TokenGuard
 from freepage_runtime.errors import SettingError, UserError
 from freepage_runtime.httpd import HttpServer, Page, text_page
+from freepage_runtime.limits import server_options
 from freepage_runtime.process import StopEvent, die_with_parent, explain_bind_error, parent_gone, stop_on_signals
 from freepage_runtime.ready import announce
 from freepage_runtime.registry import Daemon, Registration, register
@@ -44,6 +45,9 @@ log = logging.getLogger(__name__)
 ANY_LOOPBACK_PORT = Address(LOOPBACK, 0)
 MAX_CONTROL_MESSAGE_BYTES = 64 << 20
 """System calls of load generators may carry large reads and writes."""
+MAX_CONTROL_CONNECTIONS = 256
+MAX_CONTROL_CALLS = 4096
+"""Calls under way: those of load generators that drive thousands of tasks."""
 
 STOP_GRACE_S = 5.0
 """How long calls under way may take to finish when a daemon is stopped."""
@@ -220,11 +224,13 @@ class Frame:
             )
         server = grpc.aio.server(
             interceptors=interceptors,
-            options=(
-                ("grpc.max_receive_message_length", MAX_CONTROL_MESSAGE_BYTES),
-                ("grpc.max_send_message_length", MAX_CONTROL_MESSAGE_BYTES),
-                ("grpc.so_reuseport", 0),
+            options=server_options(
+                receive_bytes=MAX_CONTROL_MESSAGE_BYTES,
+                send_bytes=MAX_CONTROL_MESSAGE_BYTES,
+                connections=MAX_CONTROL_CONNECTIONS,
+                streams=MAX_CONTROL_CALLS,
             ),
+            maximum_concurrent_rpcs=MAX_CONTROL_CALLS,
         )
         add_ControlServicer_to_server(service, server)  # type: ignore[no-untyped-call]
         server.add_generic_rpc_handlers(tuple(handlers))

@@ -49,7 +49,7 @@ class Limits(NamedTuple):
     request_bytes: int = 16 * 1024  # request line and headers
     connections: int = 64
     idle_s: float = 75.0  # between requests; Prometheus scrapes every 15 or 60 s
-    request_s: float = 10.0  # from a request's first byte to the last byte of its answer
+    request_s: float = 10.0  # from a request's first byte to the last byte of its answer; and to a first request
 
 
 _DEFAULT_LIMITS = Limits()
@@ -81,6 +81,10 @@ class HttpServer:
         self._limits = limits
         self._server: asyncio.Server | None = None
         self._connections: set[asyncio.Task[None]] = set()
+        self._idle: dict[asyncio.Task[None], None] = {}
+        """those of the connections that wait for a request, the one that has waited longest first"""
+        self._leaving: set[asyncio.Task[None]] = set()
+        """those that were told to make room"""
 
     async def start(self) -> Address:
         """Listen, and answer from now on. Raises PortTaken or CannotListen."""
@@ -99,17 +103,25 @@ class HttpServer:
         await asyncio.gather(*self._connections, return_exceptions=True)
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if len(self._connections) >= self._limits.connections:
-            writer.close()
-            return
+        if len(self._connections) - len(self._leaving) >= self._limits.connections:
+            # Whoever only keeps a place makes room; whoever is being answered does not.
+            if not self._idle:
+                writer.close()
+                return
+            longest = next(iter(self._idle))
+            del self._idle[longest]
+            self._leaving.add(longest)
+            longest.cancel()
         task = asyncio.get_running_loop().create_task(self._serve(reader, writer))
         self._connections.add(task)
         task.add_done_callback(self._connections.discard)
+        task.add_done_callback(self._leaving.discard)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        wait_s = self._limits.request_s
         try:
-            while await self._serve_one(reader, writer):
-                pass
+            while await self._serve_one(reader, writer, wait_s):
+                wait_s = self._limits.idle_s
         except (TimeoutError, ConnectionError):
             log.debug("a peer of the HTTP page went away or fell silent")
         finally:
@@ -117,10 +129,16 @@ class HttpServer:
             with contextlib.suppress(ConnectionError, TimeoutError):
                 await asyncio.wait_for(writer.wait_closed(), self._limits.request_s)
 
-    async def _serve_one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
-        """Answer one request; False when the connection is done."""
-        async with asyncio.timeout(self._limits.idle_s):
-            first = await reader.read(1)
+    async def _serve_one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, wait_s: float) -> bool:
+        """Answer one request, which has to begin within ``wait_s``; False when the connection is done."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._idle[task] = None
+        try:
+            async with asyncio.timeout(wait_s):
+                first = await reader.read(1)
+        finally:
+            self._idle.pop(task, None)
         if not first:
             return False
         async with asyncio.timeout(self._limits.request_s):

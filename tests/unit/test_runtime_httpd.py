@@ -143,15 +143,48 @@ def test_a_peer_that_leaves_in_the_middle_does_no_harm() -> None:
     serve(Limits(), test)
 
 
-def test_one_connection_too_many_is_closed() -> None:
+def test_one_connection_too_many_is_closed_unless_another_is_idle() -> None:
     async def test(server: HttpServer) -> None:
-        _, first = await asyncio.open_connection(*server.address)
+        first_reader, first = await asyncio.open_connection(*server.address)
+        second_reader, second = await asyncio.open_connection(*server.address)
         first.write(get(close=False))
-        assert await exchange(server, get()) == b"", "the only place is taken"
+        assert b"hello" in await first_reader.readuntil(b"hello\n")
+        second.write(b"GET / HT")
+        await second.drain()
+        assert (await exchange(server, get())).endswith(b"hello\n"), "the first only kept its place"
+        assert await first_reader.read() == b""
+        again_reader, again = await asyncio.open_connection(*server.address)
+        again.write(b"GET / HT")
+        await again.drain()
+        for _ in range(10_000):
+            if not server._idle:
+                break
+            await asyncio.sleep(0)
+        assert await exchange(server, get()) == b"", "both are in the middle of a request"
+        for reader, writer in ((second_reader, second), (again_reader, again)):
+            writer.write(get().removeprefix(b"GET / HT"))
+            assert (await reader.read()).endswith(b"hello\n")
+            writer.close()
+            await writer.wait_closed()
         first.close()
         await first.wait_closed()
 
-    serve(Limits(connections=1), test)
+    serve(Limits(connections=2), test)
+
+
+def test_a_first_request_has_to_come_sooner_than_the_next() -> None:
+    async def test(server: HttpServer) -> None:
+        assert await exchange(server, b"") == b""
+        reader, writer = await asyncio.open_connection(*server.address)
+        writer.write(get(close=False))
+        await reader.readuntil(b"hello\n")
+        await asyncio.sleep(0.05)
+        writer.write(get())
+        assert (await reader.read()).endswith(b"hello\n")
+        writer.close()
+        await writer.wait_closed()
+
+    serve(Limits(idle_s=60.0, request_s=0.02), test)
 
 
 def test_closing_hangs_up_on_idle_connections() -> None:

@@ -55,6 +55,7 @@ CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
     # A server whose machine vanished without a word is noticed while calls wait for it.
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.http2.ping_timeout_ms", 20_000),  # or the ping waits a minute, whatever the line above says
     # Channels of one process share connections otherwise, and "a channel of its own" would be none.
     ("grpc.use_local_subchannel_pool", 1),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import random
 import secrets
@@ -74,6 +75,11 @@ async def stop_serving(server: grpc.aio.Server, service: NfsService) -> None:
     await service.drain()
 
 
+async def end(task: asyncio.Future[None]) -> None:
+    task.cancel()
+    await asyncio.wait((task,))
+
+
 async def run_server(settings: ServerSettings) -> None:
     """Serve until SIGTERM or SIGINT. Raises UserError when it cannot begin."""
     state = open_state(settings)
@@ -137,6 +143,8 @@ async def _serve(settings: ServerSettings, frame: Frame, exports: list[Export], 
     await nfsd.start()
     frame.on_close(nfsd.stop)
     await grpc_server.start()
+    watch = asyncio.ensure_future(service.slow_peers.watch())
+    frame.on_close(lambda: end(watch))
     frame.on_close(lambda: stop_serving(grpc_server, service))
     await serving(True)
     frame.watch(auditor)

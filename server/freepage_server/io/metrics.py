@@ -45,6 +45,12 @@ def server(nfsd: NfsServer, service: ServiceStats) -> Iterator[Metric]:
     )
     yield gauge("freepage_server_rpcs_in_flight", "Calls being executed.", stats.in_flight)
     yield counter("freepage_server_garbage_requests", "Requests that were no message of the protocol.", service.garbage)
+    yield counter("freepage_server_refused_calls", "Calls refused because too much was waiting.", service.refused)
+    yield counter(
+        "freepage_server_slow_calls",
+        "Calls broken off because their request did not come or their reply was not taken.",
+        service.slow_peers(),
+    )
     yield counter("freepage_server_internal_errors", "Calls that failed inside the server.", service.internal_errors)
     read, write = stats.by_procedure[Procedure.READ], stats.by_procedure[Procedure.WRITE]
     yield counter("freepage_server_read_bytes", "File data sent to clients.", read.bytes_read)

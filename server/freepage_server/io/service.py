@@ -24,26 +24,41 @@ import grpc.aio
 from freepage_proto.convert import METHODS, Method
 from freepage_proto.rpc import CallHeader, Procedure, RpcAuthError, RpcGarbageArgs, RpcProcedureUnavailable
 from freepage_runtime.histogram import LatencyHistogram
+from freepage_runtime.limits import server_options
 from freepage_runtime.logs import fields
+from freepage_server.io.slowpeers import SlowPeers
 
 log = logging.getLogger(__name__)
 
-MAX_MESSAGE_BYTES = 4 << 20
-"""The largest message either way: four times the largest READ, WRITE or READDIR."""
+MAX_REQUEST_BYTES = (1 << 20) + (64 << 10)
+"""The largest message that is received: the data of the largest WRITE, and everything around them."""
+
+MAX_REPLY_BYTES = 4 << 20
+"""The largest that is sent. READDIR counts in bytes of XDR, and protobuf may need more."""
 
 MAX_EXECUTING_CALLS = 64
 """How many calls are executed at a time; the others wait in line, as for a thread of nfsd."""
 
-MAX_WAITING_CALLS = 4096
+MAX_WAITING_CALLS = 16384
 """How many may wait before new ones are refused. A client that is refused tries again."""
 
-SERVER_OPTIONS: tuple[tuple[str, int], ...] = (
-    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
-    ("grpc.so_reuseport", 0),  # a port that another server has taken is an error, not a partnership
-    # Clients ask whether we are alive every minute while a call waits; the default takes that for an attack.
-    ("grpc.http2.min_ping_interval_without_data_ms", 30_000),
+MAX_WAITING_BYTES = 512 << 20
+"""What the requests of calls under way may take together before new ones are refused."""
+
+MAX_CONNECTIONS = 1024
+MAX_CALLS_PER_CONNECTION = 4096
+"""gRPC's own client meets this limit a moment before it means to, and is refused then: none of ours may come near."""
+
+SERVER_OPTIONS = server_options(
+    receive_bytes=MAX_REQUEST_BYTES,
+    send_bytes=MAX_REPLY_BYTES,
+    connections=MAX_CONNECTIONS,
+    streams=MAX_CALLS_PER_CONNECTION,
 )
+
+
+class TooMuchWaiting(Exception):
+    """The call is refused; its client tries again."""
 
 
 class CallHandler(Protocol):
@@ -69,7 +84,11 @@ class ServiceStats:
     def __init__(self) -> None:
         self.by_procedure: dict[Procedure, ProcedureService] = {p: ProcedureService() for p in Procedure}
         self.garbage = 0
+        self.refused = 0
+        """calls refused because too much was waiting"""
         self.internal_errors = 0
+        self.slow_peers: Callable[[], int] = lambda: 0
+        """how many calls were broken off because they did not move"""
 
 
 Behaviour = Callable[[bytes, "grpc.aio.ServicerContext[bytes, bytes]"], Awaitable[bytes]]
@@ -84,6 +103,12 @@ class NfsService:
         self._turns = asyncio.Semaphore(max_executing)
         self._request_ids = itertools.count(1)
         self._calls: set[asyncio.Future[object]] = set()
+        self._bytes = 0
+        """of the requests of calls under way"""
+        self._executing: set[asyncio.Task[Any]] = set()
+        """gRPC's tasks of the calls that have been received and not yet answered"""
+        self.slow_peers = SlowPeers(lambda: self._executing, lambda: asyncio.get_running_loop().time())
+        self.stats.slow_peers = lambda: self.slow_peers.dropped
 
     def handlers(self) -> list[grpc.GenericRpcHandler]:
         """What ``grpc.aio.Server.add_generic_rpc_handlers`` takes: one handler per program."""
@@ -101,7 +126,13 @@ class NfsService:
         async def answer(request: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
             of_procedure.received += 1
             start_s = asyncio.get_running_loop().time()
+            task, size = asyncio.current_task(), len(request)
+            assert task is not None
+            self._executing.add(task)
+            self._bytes += size
             try:
+                if self._bytes > MAX_WAITING_BYTES:
+                    raise TooMuchWaiting("too many bytes are waiting to be dealt with")
                 header, args = method.decode_call(request)
                 call = asyncio.ensure_future(self._execute(method.procedure, header, args, context.peer()))
                 self._calls.add(call)
@@ -110,6 +141,9 @@ class NfsService:
             except Exception as error:
                 of_procedure.failed += 1
                 await self._refuse(context, method, error)
+            finally:
+                self._bytes -= size
+                self._executing.discard(task)
             of_procedure.latency.observe(asyncio.get_running_loop().time() - start_s)
             return reply
 
@@ -132,6 +166,9 @@ class NfsService:
     async def _refuse(
         self, context: grpc.aio.ServicerContext[bytes, bytes], method: Method, error: Exception
     ) -> NoReturn:
+        if isinstance(error, TooMuchWaiting):
+            self.stats.refused += 1
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error))
         if isinstance(error, RpcGarbageArgs):
             self.stats.garbage += 1
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
@@ -150,8 +187,13 @@ class NfsService:
         raise AssertionError("abort raises")
 
 
-def make_server(service: NfsService) -> grpc.aio.Server:
+def make_server(
+    service: NfsService,
+    *,
+    options: tuple[tuple[str, int], ...] = SERVER_OPTIONS,
+    max_calls: int = MAX_EXECUTING_CALLS + MAX_WAITING_CALLS,
+) -> grpc.aio.Server:
     """A gRPC server with the NFS services on it, not yet listening: add a port, start it."""
-    server = grpc.aio.server(options=SERVER_OPTIONS, maximum_concurrent_rpcs=MAX_EXECUTING_CALLS + MAX_WAITING_CALLS)
+    server = grpc.aio.server(options=options, maximum_concurrent_rpcs=max_calls)
     server.add_generic_rpc_handlers(tuple(service.handlers()))
     return server

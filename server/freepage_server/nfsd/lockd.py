@@ -16,7 +16,10 @@ from freepage_proto.nlm4 import LockArgs, NlmLock, NlmRes, NlmStat4, UnlockArgs
 END = 1 << 64
 """One past the last byte that a lock can cover: length 0 reaches it."""
 
-MAX_LOCKS_PER_FILE = 65536
+MAX_LOCKS_PER_FILE = 4096
+"""Every request looks at all of a file's locks: at this many, in a few ms."""
+MAX_LOCKS = 65536
+"""Of all files and clients together; whoever wants one more is told DENIED_NOLOCKS."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,7 @@ class HeldLock:
 class LockManager:
     def __init__(self) -> None:
         self._files: dict[FileHandle, list[HeldLock]] = {}
+        self._count = 0
 
     def locks(self) -> Iterable[HeldLock]:
         for held in self._files.values():
@@ -68,9 +72,9 @@ class LockManager:
         held = self._files.get(args.lock.file, [])
         if any(other.conflicts(wanted) for other in held):
             return NlmRes(NlmStat4.BLOCKED if args.block else NlmStat4.DENIED)
-        if len(held) >= MAX_LOCKS_PER_FILE:
+        if len(held) >= MAX_LOCKS_PER_FILE or self._count >= MAX_LOCKS:
             return NlmRes(NlmStat4.DENIED_NOLOCKS)
-        self._files[args.lock.file] = [*_without(held, wanted), wanted]
+        self._keep(args.lock.file, [*_without(held, wanted), wanted])
         return NlmRes(NlmStat4.GRANTED)
 
     def unlock(self, client: str, args: UnlockArgs) -> NlmRes:
@@ -90,6 +94,7 @@ class LockManager:
             self._keep(file, [lock for lock in held if lock.client != client])
 
     def _keep(self, file: FileHandle, held: list[HeldLock]) -> None:
+        self._count += len(held) - len(self._files.get(file, ()))
         if held:
             self._files[file] = held
         else:

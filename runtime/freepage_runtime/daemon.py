@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import html
 import importlib.metadata
 import json
 import logging
 import os
 import secrets
 import sys
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -26,18 +25,20 @@ import grpc.aio
 from prometheus_client import CollectorRegistry
 
 from freepage_proto.v1.control_pb2_grpc import add_ControlServicer_to_server
-from freepage_runtime import credentials, logs, malloc, ops, token
+from freepage_runtime import credentials, logs, malloc, ops, procfs, token
 from freepage_runtime.auditor import Auditor
 from freepage_runtime.cache_metrics import metrics_page
+from freepage_runtime.cache_status import CacheStatus
 from freepage_runtime.clock import LoopClock
 from freepage_runtime.control import ControlService, TokenGuard
 from freepage_runtime.errors import SettingError, UserError
-from freepage_runtime.httpd import HttpServer, Page, text_page
+from freepage_runtime.httpd import HttpServer, Route, text_page
 from freepage_runtime.limits import server_options
 from freepage_runtime.process import StopEvent, die_with_parent, explain_bind_error, parent_gone, stop_on_signals
 from freepage_runtime.ready import announce
 from freepage_runtime.registry import Daemon, Registration, register
 from freepage_runtime.settings import LOOPBACK, Address
+from freepage_runtime.status_page import expensive_route, page_routes, text_route
 from freepage_runtime.tls import TlsSettings
 
 log = logging.getLogger(__name__)
@@ -183,32 +184,39 @@ class Frame:
         """Await ``closer()`` when the frame is left; the last one given is the first."""
         self._closers.append(closer)
 
-    async def serve_pages(self, registry: CollectorRegistry, facts: Callable[[], Iterable[tuple[str, str]]]) -> None:
-        """``/metrics``, ``/healthz``, and a page for people with ``facts`` on it."""
-        if self.settings.metrics is None:
+    async def serve_pages(
+        self,
+        registry: CollectorRegistry,
+        status: CacheStatus,
+        auditor: Auditor,
+        proc_files: Mapping[str, procfs.ProcFile],
+    ) -> None:
+        """``/metrics``, ``/healthz``, the status page, and what it links to.
+
+        The audit names files, so it is served on loopback alone; elsewhere the page names the command.
+        """
+        address = self.settings.metrics
+        if address is None:
             return
-        http = HttpServer(
-            {
-                "/": lambda request: self._front_page(facts()),
-                "/healthz": lambda request: text_page("ok\n"),
-                "/metrics": lambda request: metrics_page(registry, request),
-            },
-            host=self.settings.metrics.host,
-            port=self.settings.metrics.port,
-        )
+        routes: dict[str, Route] = {
+            "/healthz": lambda request: text_page("ok\n"),
+            "/metrics": lambda request: metrics_page(registry, request),
+        }
+        for path, file in proc_files.items():
+            routes[path] = expensive_route(file) if path == procfs.KMEMLEAK else text_route(file)
+        if address.is_loopback:
+            routes["/audit"] = expensive_route(lambda: auditor.run().render())
+        status.links = [*routes] if address.is_loopback else [*routes, "freepage audit"]
+        http = HttpServer(page_routes(status) | routes, host=address.host, port=address.port)
         self._metrics = await http.start()
         self.on_close(http.close)
+        sampling = asyncio.ensure_future(status.history.keep())
 
-    def _front_page(self, facts: Iterable[tuple[str, str]]) -> Page:
-        title = html.escape(f"freepage {self.role} {self.settings.name}")
-        rows = "".join(f"<tr><th>{html.escape(term)}<td>{html.escape(fact)}\n" for term, fact in facts)
-        body = (
-            f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>\n'
-            "<style>body{font:16px/1.5 system-ui;margin:2em}th{text-align:left;padding-right:2em}</style>\n"
-            f"<h1>{title}</h1>\n<table>\n{rows}</table>\n"
-            '<p><a href="/metrics">/metrics</a> <a href="/healthz">/healthz</a>\n</html>\n'
-        )
-        return Page("text/html; charset=utf-8", body.encode())
+        async def stop() -> None:
+            sampling.cancel()
+            await asyncio.gather(sampling, return_exceptions=True)
+
+        self.on_close(stop)
 
     async def serve_control(
         self, service: ControlService, handlers: Sequence[grpc.GenericRpcHandler] = (), services: Sequence[str] = ()

@@ -32,11 +32,12 @@ class Request(NamedTuple):
 
 
 class Page(NamedTuple):
-    """What a route answers."""
+    """What a route answers; ``headers`` beside those that every answer has."""
 
     content_type: str
     body: bytes
     status: int = HTTPStatus.OK
+    headers: tuple[tuple[str, str], ...] = ()
 
 
 Route = Callable[[Request], Page]
@@ -202,6 +203,7 @@ def _head(page: Page, keep_alive: bool) -> bytes:
         f"Content-Length: {len(page.body)}",
         "Cache-Control: no-store",
         "X-Content-Type-Options: nosniff",
+        *(f"{name}: {value}" for name, value in page.headers),
     ]
     if status is HTTPStatus.METHOD_NOT_ALLOWED:
         lines.append("Allow: GET, HEAD")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 
 from freepage import PAGE_SIZE, Ledger, ObjectState, PageCache, SlabObject
@@ -67,6 +68,8 @@ def meminfo(cache: PageCache) -> str:
     return "".join(f"{name + ':':<16}{value // 1024:8d} kB\n" for name, value in numbers.items())
 
 
+KMEMLEAK = "/sys/kernel/debug/kmemleak"
+
 HZ = 250
 """Debian's CONFIG_HZ: what jiffies count in."""
 
@@ -85,13 +88,13 @@ def kmemleak(ledger: Ledger) -> str:
 def _orphans(ledger: Ledger) -> Iterator[SlabObject]:
     """What was lost, and what nobody but that still holds, each once."""
     seen: set[SlabObject] = set()
-    lost = [record.obj for record in ledger.orphans()]
+    lost = deque(record.obj for record in ledger.orphans())
     while lost:
-        obj = lost.pop(0)
+        obj = lost.popleft()
         if obj not in seen:
             seen.add(obj)
             yield obj
-            lost += [held for held in obj.held if held.state is ObjectState.ORPHANED]
+            lost.extend(held for held in obj.held if held.state is ObjectState.ORPHANED)
 
 
 def _unreferenced(obj: SlabObject, now_s: float) -> str:
@@ -111,6 +114,6 @@ def files(cache: PageCache, more: Mapping[str, ProcFile] | None = None) -> dict[
         "/proc/meminfo": lambda: meminfo(cache),
         "/proc/slabinfo": lambda: slabinfo(cache.ledger),
         "/proc/vmstat": lambda: vmstat(cache),
-        "/sys/kernel/debug/kmemleak": lambda: kmemleak(cache.ledger),
+        KMEMLEAK: lambda: kmemleak(cache.ledger),
         **(more or {}),
     }

@@ -23,8 +23,10 @@ from freepage_client.nfs.mountstats import render_mountstats
 from freepage_client.nfs.options import BadMountOption, parse_mount_options
 from freepage_proto.nfs3 import NullArgs
 from freepage_proto.rpc import AuthSys, CallHeader, Procedure, RpcError
+from freepage_runtime import procfs
 from freepage_runtime.auditor import Auditor
 from freepage_runtime.cache_metrics import MachineCollector, registry
+from freepage_runtime.cache_status import CacheStatus
 from freepage_runtime.clock import LoopClock
 from freepage_runtime.control import ControlService
 from freepage_runtime.daemon import DaemonSettings, Frame, version
@@ -113,7 +115,13 @@ async def _be_client(settings: ClientSettings, frame: Frame) -> None:
         more=lambda: chain(metrics.client(machine, network.stats), auditor.metrics()),
     )
     sys_service = SysService(machine)
-    await frame.serve_pages(registry(collector), facts)
+
+    def rpcs() -> dict[str, int]:
+        return {p.display_name: of.calls for p, of in network.stats.by_procedure.items()}
+
+    proc_files = {"/proc/self/mountstats": lambda: render_mountstats(machine.mounts, machine.clock.now())}
+    status = CacheStatus(machine.cache, role="client", name=settings.name, version=version(), rpcs=rpcs, facts=facts)
+    await frame.serve_pages(registry(collector), status, auditor, procfs.files(machine.cache, proc_files))
     frame.on_close(lambda: _shut_down(machine, network, sys_service))
     await frame.serve_control(
         ControlService(
@@ -122,9 +130,9 @@ async def _be_client(settings: ClientSettings, frame: Frame) -> None:
             daemon=lambda: frame.daemon,
             auditor=auditor,
             file_systems=lambda: [f"{mount.source} {mount.mountpoint}" for mount in machine.mounts],
-            rpcs=lambda: {p.display_name: of.calls for p, of in network.stats.by_procedure.items()},
+            rpcs=rpcs,
             change_pages=partial(change_pages, machine),
-            proc_files={"/proc/self/mountstats": lambda: render_mountstats(machine.mounts, machine.clock.now())},
+            proc_files=proc_files,
         ),
         handlers=(sys_service.handler(),),
         services=(SYS_SERVICE,),

@@ -14,9 +14,10 @@ from pathlib import Path
 
 import grpc.aio
 
-from freepage_runtime import credentials
+from freepage_runtime import credentials, procfs
 from freepage_runtime.auditor import Auditor
 from freepage_runtime.cache_metrics import MachineCollector, registry
+from freepage_runtime.cache_status import CacheStatus
 from freepage_runtime.clock import LoopClock, wall_ns
 from freepage_runtime.control import ControlService
 from freepage_runtime.daemon import STOP_GRACE_S, DaemonSettings, Frame, listen, version
@@ -128,7 +129,12 @@ async def _serve(settings: ServerSettings, frame: Frame, exports: list[Export], 
         version=version(),
         more=lambda: chain(metrics.server(nfsd, service.stats), auditor.metrics()),
     )
-    await frame.serve_pages(registry(collector), facts)
+
+    def rpcs() -> dict[str, int]:
+        return {p.display_name: of.calls for p, of in nfsd.stats.by_procedure.items()}
+
+    status = CacheStatus(nfsd.cache, role="server", name=settings.name, version=version(), rpcs=rpcs, facts=facts)
+    await frame.serve_pages(registry(collector), status, auditor, procfs.files(nfsd.cache))
     await frame.serve_control(
         ControlService(
             nfsd,
@@ -136,7 +142,7 @@ async def _serve(settings: ServerSettings, frame: Frame, exports: list[Export], 
             daemon=lambda: frame.daemon,
             auditor=auditor,
             file_systems=lambda: list(nfsd.exports),
-            rpcs=lambda: {p.display_name: of.calls for p, of in nfsd.stats.by_procedure.items()},
+            rpcs=rpcs,
             change_pages=partial(change_pages, nfsd),
         )
     )

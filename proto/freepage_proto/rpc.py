@@ -72,13 +72,12 @@ class Procedure(Enum):
     NLM_CANCEL = (Program.NLM, 3)
     NLM_UNLOCK = (Program.NLM, 4)
 
-    @property
-    def program(self) -> Program:
-        return self.value[0]
+    def __init__(self, program: Program, number: int) -> None:
+        self.program: Program = program  # type: ignore[misc]  # mypy takes it for one more member
+        self.number = number
 
-    @property
-    def number(self) -> int:
-        return self.value[1]
+    __hash__ = object.__hash__
+    """A member is one object, and half a dozen tables are asked for it in each call: Enum's own hash is slow."""
 
     @property
     def display_name(self) -> str:

@@ -134,10 +134,29 @@ class RpcClient:
         await self.transport.close()
 
 
+class _Answer:
+    """What the transmissions of one call have brought so far: nothing, a result, or how they failed."""
+
+    __slots__ = ("done", "error", "result", "waiter")
+
+    def __init__(self) -> None:
+        self.done = False
+        self.result: object = None
+        self.error: RpcError | None = None
+        self.waiter: asyncio.Future[None] | None = None
+        """of whoever waits for the answer now"""
+
+    def wake(self) -> None:
+        """The answer is there, or it has been waited for long enough."""
+        waiter = self.waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+
 class RpcTask:
     """One call under way (struct rpc_task)."""
 
-    __slots__ = ("_answered", "_args", "_client", "_epoch", "_header", "_op", "_procedure", "_soft", "_start_s")
+    __slots__ = ("_answer", "_args", "_client", "_epoch", "_header", "_op", "_procedure", "_soft", "_start_s")
 
     def __init__(
         self, client: RpcClient, procedure: Procedure, args: object, auth: AuthSys, may_time_out: bool
@@ -156,9 +175,11 @@ class RpcTask:
         self._header = client.next_header(auth)
         self._op.bytes_sent += xdr.call_size(self._procedure, self._args, auth)
         self._start_s = client.clock.now()
-        self._answered: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+        self._answer = _Answer()
         client.in_flight += 1
-        client.stats.xprt.max_slots = max(client.stats.xprt.max_slots, client.in_flight)
+        xprt = client.stats.xprt
+        if client.in_flight > xprt.max_slots:
+            xprt.max_slots = client.in_flight
         self._transmit()
 
     def _transmit(self) -> None:
@@ -167,26 +188,29 @@ class RpcTask:
         self._op.transmissions += 1
         xprt.sends += 1
         xprt.in_flight_sum += self._client.in_flight
-        task = asyncio.get_running_loop().create_task(self._send(self._answered))
-        _TRANSMISSIONS.add(task)
-        task.add_done_callback(_TRANSMISSIONS.discard)
+        _TRANSMISSIONS.add(asyncio.get_running_loop().create_task(self._send(self._answer)))
 
-    async def _send(self, answered: asyncio.Future[object]) -> None:
+    async def _send(self, answer: _Answer) -> None:
         """One transmission. The first reply answers the call; later ones to the same xid are counted and dropped."""
         try:
             result = await self._client.transport.call(self._procedure, self._header, self._args)
         except RpcTimedOut:
             return  # the transport has given this transmission up: silence, and the retransmission timer runs anyway
         except RpcError as error:
-            if not answered.done():
-                answered.set_exception(error)
-                answered.exception()  # a task that nobody awaits is not an error of its own
+            if not answer.done:
+                answer.done = True
+                answer.error = error
+                answer.wake()
             return
+        finally:
+            _TRANSMISSIONS.discard(asyncio.current_task())
         self._client.stats.xprt.receives += 1
-        if answered.done():
+        if answer.done:
             self._client.stats.xprt.bad_xids += 1
         else:
-            answered.set_result(result)
+            answer.done = True
+            answer.result = result
+            answer.wake()
 
     async def result(self) -> object:
         """Wait for the reply, retransmitting as the mount says. NFS3ERR_JUKEBOX is asked again after five seconds."""
@@ -226,7 +250,7 @@ class RpcTask:
         while True:
             try:
                 if await self._answered_within(wait_s):
-                    return self._answered.result()
+                    return self._answer.result
             except RpcConnectionLost as lost:
                 if self._soft and client.clock.now() >= major_at_s:
                     raise client.give_up() from lost
@@ -234,7 +258,7 @@ class RpcTask:
                 if pause_s > 0.0:
                     client.complain()
                     await client.clock.sleep(pause_s)
-                self._answered = asyncio.get_running_loop().create_future()
+                self._answer = _Answer()
             else:
                 if client.clock.now() < major_at_s:  # xprt_adjust_timeout
                     wait_s = min(wait_s + timeo_s, major_s)
@@ -253,29 +277,22 @@ class RpcTask:
 
         Raises what the transport raised.
         """
-        answered = self._answered
-        if not answered.done():
+        answer = self._answer
+        if not answer.done:
             loop = asyncio.get_running_loop()
-            waiter: asyncio.Future[None] = loop.create_future()
-
-            def wake(_: object = None) -> None:
-                if not waiter.done():
-                    waiter.set_result(None)
-
-            timer = loop.call_later(seconds, wake)
-            answered.add_done_callback(wake)
+            answer.waiter = loop.create_future()
+            timer = loop.call_later(seconds, answer.wake)
             try:
-                await waiter
+                await answer.waiter
             finally:
                 timer.cancel()
-                answered.remove_done_callback(wake)
-        if not answered.done():
-            return False
-        answered.result()
-        return True
+                answer.waiter = None
+        if answer.error is not None:
+            raise answer.error
+        return answer.done
 
 
-_TRANSMISSIONS: set[asyncio.Task[None]] = set()
+_TRANSMISSIONS: set[asyncio.Task[None] | None] = set()
 """The event loop keeps only weak references to tasks; a transmission must live until it is answered."""
 
 _ERRNO_OF: dict[type[RpcError], int] = {

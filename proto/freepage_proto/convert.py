@@ -532,8 +532,88 @@ _READ_DATA = nfs_pb.ReadResponse.DATA_FIELD_NUMBER
 _WRITE_DATA = nfs_pb.WriteRequest.DATA_FIELD_NUMBER
 
 
+# READ's call and reply have their own code on both sides, the call although it carries no data: a cached READ is what a
+# server does most, and protobuf's parser, cold when it is come back to, is a fifth of what the server adds to gRPC.
+
+
+def encode_read(header: CallHeader, args: nfs3.ReadArgs) -> bytes:
+    """A ReadRequest, exactly as protobuf writes it."""
+    request = encode_header(header)
+    if args.file:
+        request += b"\x12" + bulk.varint(len(args.file)) + args.file
+    if args.offset:
+        request += b"\x18" + bulk.varint(args.offset)
+    if args.count:
+        request += b"\x20" + bulk.varint(args.count)
+    return request
+
+
+@lru_cache(maxsize=4096)
+def _decode_reader(caller: bytes, file: bytes) -> tuple[str, int, AuthSys, bytes, int]:
+    client_id, boot_instance, cred, xid = _decode_caller(caller)
+    return client_id, boot_instance, cred, _handle(file), xid
+
+
+def decode_read(request: bytes) -> tuple[CallHeader, nfs3.ReadArgs]:
+    """A ReadRequest, in whatever order its fields are."""
+    return _decode_read_ours(request) or _decode_read_any(request)
+
+
+def _decode_read_ours(request: bytes) -> tuple[CallHeader, nfs3.ReadArgs] | None:
+    """A ReadRequest as ``encode_read`` writes it; None for every other."""
+    try:
+        end = 2 + request[1]
+        if request[0] != 0x0A or end >= 0x82 or request[2] != 0x08:
+            return None
+        xid, begin = bulk.read_varint(request, 3)
+        behind = end + 2 + request[end + 1]
+        if begin > end or request[end] != 0x12 or behind - end >= 0x82:
+            return None
+        client_id, boot_instance, cred, file, other_xid = _decode_reader(request[begin:end], request[end + 2 : behind])
+        offset = count = 0
+        if request[behind] == 0x18:
+            offset, behind = bulk.read_varint(request, behind + 1)
+        if request[behind] == 0x20:
+            count, behind = bulk.read_varint(request, behind + 1)
+    except (IndexError, bulk.Malformed, DecodeError):
+        return None
+    if behind != len(request) or xid >> 32 or other_xid or offset >> 64 or count >> 32:
+        return None
+    return CallHeader(client_id, boot_instance, xid, cred), nfs3.ReadArgs(file, offset, count)
+
+
+def _decode_read_any(request: bytes) -> tuple[CallHeader, nfs3.ReadArgs]:
+    header, m = _parse_request(nfs_pb.ReadRequest, request)
+    return header, nfs3.ReadArgs(_handle(m.file), m.offset, m.count)
+
+
+_MAX_ENCODED = 256
+
+_encoded: dict[int, tuple[Fattr3, bytes]] = {}
+"""By identity: attributes that were sent lately, and the whole field 2 of a ReadResponse that they are."""
+
+
+def _encode_attributes(attributes: Fattr3 | None) -> bytes:
+    """The READs of a file that nobody changes all answer with the same object."""
+    if attributes is None:
+        return b""
+    known = _encoded.get(id(attributes))
+    if known is not None and known[0] is attributes:
+        return known[1]
+    if len(_encoded) >= _MAX_ENCODED:
+        _encoded.clear()
+    m = nfs_pb.ReadResponse()
+    put_fattr(m.attributes, attributes)
+    field = m.SerializeToString()
+    _encoded[id(attributes)] = attributes, field
+    return field
+
+
 def encode_read_res(r: nfs3.ReadRes) -> bytes:
     """A ReadResponse; copies the data once."""
+    if r.status is NfsStat3.OK and r.count:
+        head = _encode_attributes(r.attributes) + b"\x18" + bulk.varint(r.count)
+        return b"".join((head + b"\x20\x01" if r.eof else head, *bulk.bytes_field(_READ_DATA, r.data)))
     m = nfs_pb.ReadResponse(status=r.status.value, count=r.count, eof=r.eof)  # type: ignore[arg-type]
     put_fattr(m.attributes, r.attributes)
     return b"".join((m.SerializeToString(), *bulk.bytes_field(_READ_DATA, r.data)))
@@ -723,7 +803,7 @@ def _null(procedure: Procedure, request: type[Message], response: type[Message])
 
 
 def _by_hand(*_: Any) -> Any:
-    raise AssertionError("READ's reply and WRITE's call have an encoding of their own")
+    raise AssertionError("READ, and WRITE's call, have an encoding of their own")
 
 
 def _fill_access(m: nfs_pb.AccessRequest, a: nfs3.AccessArgs) -> None:
@@ -764,10 +844,16 @@ _method(
 )  # fmt: skip
 _method(
     _P.READ, "Read", _N.ReadRequest, _N.ReadResponse,
-    _fields("file", "offset", "count"), lambda m: nfs3.ReadArgs(_handle(m.file), m.offset, m.count),
+    _by_hand, _by_hand,
     _by_hand, _by_hand,
 )  # fmt: skip
-METHODS[_P.READ] = replace(METHODS[_P.READ], encode_reply=encode_read_res, decode_reply=_guarded(decode_read_res))
+METHODS[_P.READ] = replace(
+    METHODS[_P.READ],
+    encode_call=encode_read,
+    decode_call=_guarded(decode_read),
+    encode_reply=encode_read_res,
+    decode_reply=_guarded(decode_read_res),
+)
 _method(
     _P.WRITE, "Write", _N.WriteRequest, _N.WriteResponse,
     _by_hand, _by_hand,

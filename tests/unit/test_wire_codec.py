@@ -13,7 +13,7 @@ from google.protobuf.message import Message
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from freepage_proto import bulk, mount3, nfs3, nfsacl3, nlm4
+from freepage_proto import bulk, convert, mount3, nfs3, nfsacl3, nlm4, protobuf_only
 from freepage_proto.convert import METHODS, Method
 from freepage_proto.rpc import AuthSys, CallHeader, Procedure, RpcGarbageArgs
 from freepage_proto.v1 import mount_pb2, nfs_pb2, nfsacl_pb2, nlm_pb2
@@ -275,3 +275,58 @@ def test_varints_are_protobufs(number: int) -> None:
     encoded = nfs_pb2.ReadRequest(offset=number).SerializeToString()
     assert encoded == (b"\x18" + bulk.varint(number) if number else b"")
     assert bulk.read_varint(bulk.varint(number) + b"rest", 0) == (number, len(bulk.varint(number)))
+
+
+# --- by hand --------------------------------------------------------------------------------------------------------
+
+
+@some
+@given(headers, plain(nfs3.ReadArgs))
+def test_a_read_is_understood_by_hand_and_as_protobuf_understands_it(header: CallHeader, args: nfs3.ReadArgs) -> None:
+    request = METHODS[P.READ].encode_call(header, args)
+    by_hand = convert._decode_read_ours(request)
+    if header.xid and args.file and (args.offset or args.count) and request[1] < 0x80:
+        assert by_hand == (header, args)
+    else:
+        assert by_hand in (None, (header, args))
+    assert convert._decode_read_any(request) == (header, args)
+
+
+@some
+@given(plain(nfs3.ReadArgs), st.data())
+def test_a_read_in_another_order_or_torn_is_what_protobuf_says(args: nfs3.ReadArgs, data: st.DataObject) -> None:
+    request = METHODS[P.READ].encode_call(HEADER, args)
+    number = data.draw(st.integers(0, len(request) - 1))
+    torn = request[:number] + data.draw(st.binary(max_size=3)) + request[number + data.draw(st.integers(0, 2)) :]
+
+    def outcome(decode: Any) -> Any:
+        try:
+            return decode(torn)
+        except (RpcGarbageArgs, ValueError) as error:
+            return type(error) in (RpcGarbageArgs, UnicodeDecodeError, bulk.Malformed)
+
+    assert outcome(convert.decode_read) == outcome(convert._decode_read_any)
+
+
+def test_attributes_are_encoded_once_for_each_object_and_never_mixed_up() -> None:
+    times = 1_700_000_000_000_000_001
+    files = [
+        nfs3.Fattr3(nfs3.FType3.REG, 0o644, 1, 0, 0, size, size, 1, size, times, times, times) for size in range(600)
+    ]
+    for _ in range(2):
+        for attributes in files:
+            result = nfs3.ReadRes(nfs3.NfsStat3.OK, attributes, 1, False, b"x")
+            assert convert.encode_read_res(result) == protobuf_only.encode_read_res(result)
+
+
+@some
+@given(headers, plain(nfs3.ReadRes), plain(nfs3.WriteArgs))
+def test_what_speed_is_measured_against_says_the_same(
+    header: CallHeader, result: nfs3.ReadRes, args: nfs3.WriteArgs
+) -> None:
+    reply = METHODS[P.READ].encode_reply(result)
+    assert protobuf_only.encode_read_res(result) == reply
+    assert protobuf_only.decode_read_res(reply) == METHODS[P.READ].decode_reply(reply)
+    call = METHODS[P.WRITE].encode_call(header, args)
+    assert protobuf_only.encode_write(header, args) == call
+    assert protobuf_only.decode_write(call) == METHODS[P.WRITE].decode_call(call)

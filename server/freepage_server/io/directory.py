@@ -61,6 +61,8 @@ _LOOK = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 
 MAX_NODES = 65536
 """Inodes remembered in memory, where a table on disk knows the others."""
+MAX_ATTRIBUTES = 1024
+"""How many files' attributes are not made anew while fstat says the same."""
 MAX_SEARCHED = 100_000
 """Names looked at to find an inode that another program moved: at most some 100 ms in which nothing else is done."""
 MAX_STALE = 4096
@@ -249,6 +251,8 @@ class DirectoryStorage:
         """False once the file system has refused to set space aside (fallocate)"""
         self._offload = offload
         self._nodes: OrderedDict[Key, _Node] = OrderedDict()
+        self._attributes: dict[Key, tuple[tuple[int, ...], Fattr3]] = {}
+        """of files looked at lately: what fstat said, and what that is in the protocol's words"""
         self._by_ino: dict[int, _Node] = {}
         self._held: OrderedDict[Key, _Node] = OrderedDict()
         self._data: OrderedDict[Key, _DataFile] = OrderedDict()
@@ -592,6 +596,19 @@ class DirectoryStorage:
             else:
                 node.times = None
                 self._record(key, node.record())
+        seen = (
+            st.st_mode, st.st_nlink, st.st_uid, st.st_gid, st.st_size, st.st_blocks, st.st_atime_ns, mtime_ns, ctime_ns
+        )  # fmt: skip
+        remembered = self._attributes.get(key)
+        if remembered is not None and remembered[0] == seen:
+            return remembered[1]
+        if len(self._attributes) >= MAX_ATTRIBUTES:
+            self._attributes.clear()
+        attributes = self._fattr(st, mtime_ns, ctime_ns)
+        self._attributes[key] = seen, attributes
+        return attributes
+
+    def _fattr(self, st: os.stat_result, mtime_ns: int, ctime_ns: int) -> Fattr3:
         return Fattr3(
             _TYPES[stat_bits.S_IFMT(st.st_mode)],
             st.st_mode & 0o7777,

@@ -23,6 +23,7 @@ import grpc.aio
 
 from freepage_proto.convert import METHODS, Method
 from freepage_proto.rpc import CallHeader, Procedure, RpcAuthError, RpcGarbageArgs, RpcProcedureUnavailable
+from freepage_runtime.eager import run_to_its_end
 from freepage_runtime.histogram import LatencyHistogram
 from freepage_runtime.limits import server_options
 from freepage_runtime.logs import fields
@@ -134,10 +135,8 @@ class NfsService:
                 if self._bytes > MAX_WAITING_BYTES:
                     raise TooMuchWaiting("too many bytes are waiting to be dealt with")
                 header, args = method.decode_call(request)
-                call = asyncio.ensure_future(self._execute(method.procedure, header, args, context.peer()))
-                self._calls.add(call)
-                call.add_done_callback(self._calls.discard)
-                reply = method.encode_reply(await asyncio.shield(call))
+                call = self._execute(method.procedure, header, args, context.peer())
+                reply = method.encode_reply(await run_to_its_end(call, waits=self._note))
             except Exception as error:
                 of_procedure.failed += 1
                 await self._refuse(context, method, error)
@@ -149,9 +148,17 @@ class NfsService:
 
         return answer
 
+    def _note(self, call: asyncio.Task[object]) -> None:
+        """A call that has to wait for something."""
+        self._calls.add(call)
+        call.add_done_callback(self._calls.discard)
+
     async def _execute(self, procedure: Procedure, header: CallHeader, args: object, peer: str) -> object:
-        async with self._turns:
+        await self._turns.acquire()
+        try:
             return await self.server.call(procedure, header, args, peer)
+        finally:
+            self._turns.release()
 
     @property
     def calls_under_way(self) -> int:

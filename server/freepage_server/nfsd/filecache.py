@@ -251,6 +251,15 @@ class FileCache:
             data = await filemap_read(file, offset, count)
             return data, self.attributes(export, key)
 
+    def read_nowait(
+        self, export: Export, key: Key, attributes: Fattr3, offset: int, count: int, cred: AuthSys
+    ) -> Data | None:
+        """The data of `read`, with the attributes it was given, if the cache has them all; None otherwise."""
+        inode = self._inode(export, key, attributes)
+        if inode.foreign or inode.racy_until_ns:
+            return None
+        return read_nowait(inode.file_for(cred), offset, count)
+
     async def _drop_stale(self, inode: Inode) -> None:
         """Drop the clean pages of a file that somebody else changed, or may have changed unseen."""
         if not inode.foreign and inode.export.storage.now_ns() < inode.racy_until_ns:

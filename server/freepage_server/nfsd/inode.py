@@ -44,6 +44,7 @@ class Inode:
         "i_size",
         "io",
         "key",
+        "last_file",
         "lock",
         "mapping",
         "overlay",
@@ -81,12 +82,21 @@ class Inode:
         self.lock = asyncio.Lock()
         """held by whoever changes size or data (Linux: i_rwsem)"""
         self.files: OrderedDict[AuthSys, NfsdFile] = OrderedDict()
+        self.last_file: NfsdFile | None = None
+        """the one used last: the calls of a reader come one after the other"""
 
     @property
     def audit_name(self) -> str:
         return f"{self.export.name.rstrip('/')}/{self.export.storage.describe(self.key)}"
 
     def file_for(self, cred: AuthSys) -> NfsdFile:
+        file = self.last_file
+        if file is not None and file.cred is cred:
+            return file
+        file = self.last_file = self._file_for(cred)
+        return file
+
+    def _file_for(self, cred: AuthSys) -> NfsdFile:
         file = self.files.get(cred)
         if file is None:
             file = self.files[cred] = NfsdFile(self, cred)

@@ -84,9 +84,12 @@ class Vfs:
         """The data, whether they end the file, and the file's attributes."""
         attributes = fh.require_file()
         require(attributes, cred, MAY_READ, owner_override=True)
-        offset = min(offset, OFFSET_MAX)
-        count = min(count, OFFSET_MAX - offset)
-        data, attributes = await self.files.read(fh.export, fh.key, attributes, offset, count, cred)
+        if offset + count > OFFSET_MAX:
+            offset = min(offset, OFFSET_MAX)
+            count = OFFSET_MAX - offset
+        data = self.files.read_nowait(fh.export, fh.key, attributes, offset, count, cred)
+        if data is None:
+            data, attributes = await self.files.read(fh.export, fh.key, attributes, offset, count, cred)
         return data, offset + len(data) >= attributes.size, attributes
 
     # --- data -----------------------------------------------------------------------------------------------------

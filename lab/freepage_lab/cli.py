@@ -452,6 +452,28 @@ def ps(role: RoleOption = None, json_output: JsonFlag = False) -> None:
 
 
 @app.command(rich_help_panel=PANEL_LOOK)
+def top(
+    address: AddressOption = [],  # noqa: B006
+    name: NameOption = [],  # noqa: B006
+    role: RoleOption = None,
+    token_file: TokenOption = None,
+    sort: Annotated[
+        str, typer.Option("--sort", metavar="COLUMN", help="name, hits, pages, dirty, rpcs, evictions or orphans.")
+    ] = "name",
+    interval: Annotated[str, typer.Option("--interval", "-i", metavar="TIME", help="Between two looks.")] = "2s",
+    once: Annotated[bool, typer.Option("--once", help="One table, and end.")] = False,
+    json_output: JsonFlag = False,
+) -> None:
+    """Watch clients and servers live: hit ratio, pages, calls, evictions, orphans by path."""
+    from freepage_lab.load.profile import parse_seconds
+    from freepage_lab.top.command import check_interval
+    from freepage_lab.top.command import top as run_top
+
+    seconds = check_interval(parse_seconds(interval))
+    run_top(address, name, role, token_file, sort=sort, interval_s=seconds, once=once, as_json=json_output)
+
+
+@app.command(rich_help_panel=PANEL_LOOK)
 def audit(
     address: AddressOption = [],  # noqa: B006
     name: NameOption = [],  # noqa: B006

@@ -1,0 +1,1 @@
+"""``freepage top``: the running daemons, live, at a terminal."""

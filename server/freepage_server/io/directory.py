@@ -1,9 +1,10 @@
 """An export on a real directory: the `Storage` of a server with files that other programs may use too.
 
-**Confinement.** Every access starts at a descriptor of the export's root and takes one name at a time with O_NOFOLLOW;
-``..`` is answered from what was recorded on the way down, never asked of the kernel; symbolic links are read, never
-followed; another file system mounted inside is not entered. An inode in use is held by an O_PATH descriptor, so that
-an operation on it cannot be led to another one by renaming things meanwhile.
+**Confinement.** Every access starts at a descriptor of the export's root and takes one name at a time, beneath it
+(`beneath`); ``..`` is answered from what was recorded on the way down, never asked of the kernel; symbolic links are
+read, never followed; what is mounted inside is not entered. An inode in use is held by an O_PATH descriptor, so that
+an operation on it cannot be led to another one by renaming things meanwhile. What we make by name, because the kernel
+gives no descriptor of it, is looked at before it is given away: somebody may have put something else there.
 
 **Keys.** ``inode number | hash of its generation`` (FS_IOC_GETVERSION and birth time, whichever the file system has).
 Where each inode was last seen is recorded in memory and, given a table (`state.InodeTable`), on disk. An inode that is
@@ -29,6 +30,7 @@ import resource
 import stat as stat_bits
 import struct
 import time
+from array import array
 from bisect import bisect_right
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -39,6 +41,7 @@ from typing import Any, TypeVar
 import aiofiles.os
 
 from freepage_proto.nfs3 import Data, Fattr3, FType3
+from freepage_server.io.beneath import look
 from freepage_server.io.state import FLUSH_AFTER_S, INO_SIZE, MAX_PENDING, InodeTable, Record, Times
 from freepage_server.nfsd.storage import Key, Statfs, StoredEntry
 
@@ -57,8 +60,6 @@ _TYPES = {
 }
 _FORMATS = {kind: format for format, kind in _TYPES.items()}
 
-_LOOK = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
-
 MAX_NODES = 65536
 """Inodes remembered in memory, where a table on disk knows the others."""
 MAX_ATTRIBUTES = 1024
@@ -71,8 +72,14 @@ MAX_DEPTH = 4096
 """Directories above one another; more is a circle, which a race with another program's renaming can leave behind."""
 _NOT_THERE = (errno.ENOENT, errno.ESTALE, errno.ENOTDIR)
 
-MAX_LISTINGS = 16
+MAX_LISTINGS = 64
 """Directories whose sorted names are kept between the READDIRs of one listing."""
+MAX_LISTED = 500_000
+"""Names kept so, in all but the last of them: some 50 MB."""
+LONG_DIRECTORY = 4096
+"""From this many names on, a listing goes on with the names of a moment ago..."""
+LISTING_SERVES_S = 5.0
+"""... if they are no older than this."""
 LISTING_SETTLES_NS = 100_000_000
 """A directory changed this recently may change again within the same timestamp: its listing is not kept."""
 
@@ -218,14 +225,25 @@ class _DataFile:
 
 
 class _Listing:
-    """A directory's names in the order of their cookies, as of one (mtime, ctime)."""
+    """A directory's names in the order of their cookies, as of one (mtime, ctime).
 
-    __slots__ = ("cookies", "entries", "times")
+    ``current``: while the directory's times are these, its names are. ``made_s`` is monotonic. Some 100 bytes a name.
+    """
 
-    def __init__(self, times: tuple[int, int], entries: list[tuple[int, bytes, int]]) -> None:
+    __slots__ = ("cookies", "current", "inos", "made_s", "names", "times")
+
+    def __init__(
+        self, times: tuple[int, int], current: bool, made_s: float, found: list[tuple[int, bytes, int]]
+    ) -> None:
         self.times = times
-        self.entries = entries
-        self.cookies = [cookie for cookie, _, _ in entries]
+        self.current = current
+        self.made_s = made_s
+        self.cookies = array("Q", [cookie for cookie, _, _ in found])
+        self.names = [name for _, name, _ in found]
+        self.inos = array("Q", [ino for _, _, ino in found])
+
+    def __len__(self) -> int:
+        return len(self.names)
 
 
 class DirectoryStorage:
@@ -279,7 +297,8 @@ class DirectoryStorage:
         self.name_max = _limit(fd, "PC_NAME_MAX", 255)
         self.link_max = _limit(fd, "PC_LINK_MAX", 32000)
         self.max_file_size = (1 << 63) - 1
-        self._privileged = os.geteuid() == 0
+        self._euid = os.geteuid()
+        self._privileged = self._euid == 0
 
     def close(self) -> None:
         """Close every descriptor, and the table when it is written. No operation may follow."""
@@ -571,7 +590,7 @@ class DirectoryStorage:
         """Open ``name`` if it still is that inode; raises ESTALE if not, or ENOENT."""
         if not name:
             raise _error(errno.ENOENT)
-        fd = os.open(name, _LOOK, dir_fd=directory_fd)
+        fd = look(name, directory_fd)
         st = os.fstat(fd)
         if (st.st_dev, st.st_ino) == (self._dev, node.ino) and node.is_same(*_identity(fd, st)):
             return fd
@@ -658,16 +677,16 @@ class DirectoryStorage:
         return node
 
     def _check_name(self, name: bytes) -> None:
-        if not name or b"/" in name or b"\0" in name:
+        if not name or b"/" in name or b"\0" in name or name in (b".", b".."):
             raise _error(errno.EINVAL)
 
     def _check_new_name(self, name: bytes) -> None:
-        self._check_name(name)
         if name in (b".", b".."):
             raise _error(errno.EEXIST)
+        self._check_name(name)
 
     def _look(self, parent: _Node, name: bytes) -> _Node:
-        return self._adopt(os.open(name, _LOOK, dir_fd=self._fd(parent)), parent, name)
+        return self._adopt(look(name, self._fd(parent)), parent, name)
 
     def lookup(self, directory: Key, name: bytes) -> Key:
         parent = self._directory(directory)
@@ -689,21 +708,23 @@ class DirectoryStorage:
         except BaseException:
             os.close(fd)
             raise
-        self._listings.pop(parent.key, None)
+        self._names_changed(parent)
         self._keep_data(node, _DataFile(fd, writable=True))
         return node.key
 
     def mkdir(self, directory: Key, name: bytes, mode: int, uid: int, gid: int) -> Key:
         parent = self._directory(directory)
         self._check_new_name(name)
+        since_ns = self.now_ns()
         os.mkdir(name, 0o700, dir_fd=self._fd(parent))
-        return self._made(parent, name, mode, uid, gid)
+        return self._made(parent, name, stat_bits.S_IFDIR, since_ns, mode, uid, gid)
 
     def symlink(self, directory: Key, name: bytes, target: bytes, uid: int, gid: int) -> Key:
         parent = self._directory(directory)
         self._check_new_name(name)
+        since_ns = self.now_ns()
         os.symlink(target, name, dir_fd=self._fd(parent))
-        return self._made(parent, name, None, uid, gid)
+        return self._made(parent, name, stat_bits.S_IFLNK, since_ns, None, uid, gid)
 
     def mknod(
         self, directory: Key, name: bytes, type: FType3, mode: int, rdev: tuple[int, int], uid: int, gid: int
@@ -711,12 +732,24 @@ class DirectoryStorage:
         parent = self._directory(directory)
         self._check_new_name(name)
         device = os.makedev(*rdev) if type in (FType3.BLK, FType3.CHR) else 0
+        since_ns = self.now_ns()
         os.mknod(name, _FORMATS[type] | 0o600, device, dir_fd=self._fd(parent))
-        return self._made(parent, name, mode, uid, gid)
+        return self._made(parent, name, _FORMATS[type], since_ns, mode, uid, gid)
 
-    def _made(self, parent: _Node, name: bytes, mode: int | None, uid: int, gid: int) -> Key:
-        self._listings.pop(parent.key, None)
+    def _made(
+        self, parent: _Node, name: bytes, format: int, since_ns: int, mode: int | None, uid: int, gid: int
+    ) -> Key:
+        """What we have just made. Raises ESTALE when it is not what stands under the name any more.
+
+        Only a new inode of our own is given to the caller: or else whoever renames quickly enough would be given any
+        file of somebody else's.
+        """
+        self._names_changed(parent)
         node = self._look(parent, name)
+        st = self._fstat(node)
+        new = st.st_uid == self._euid if node.birth_ns is None else node.birth_ns >= since_ns
+        if not new or stat_bits.S_IFMT(st.st_mode) != format:
+            raise _error(errno.ESTALE)
         self._own(node, mode, uid, gid)
         return node.key
 
@@ -743,7 +776,7 @@ class DirectoryStorage:
             raise _error(errno.EPERM)
         with self._pinned(parent) as parent_fd:
             os.link(f"/proc/self/fd/{self._fd(node)}", name, dst_dir_fd=parent_fd, follow_symlinks=True)
-        self._listings.pop(parent.key, None)
+        self._names_changed(parent)
 
     def unlink(self, directory: Key, name: bytes) -> None:
         parent = self._directory(directory)
@@ -752,7 +785,7 @@ class DirectoryStorage:
         if stat_bits.S_ISDIR(victim.mode):
             raise _error(errno.EISDIR)
         os.unlink(name, dir_fd=self._fd(parent))
-        self._listings.pop(parent.key, None)
+        self._names_changed(parent)
         with suppress(OSError):
             self._fstat(victim)
 
@@ -761,7 +794,7 @@ class DirectoryStorage:
         self._check_name(name)
         victim = self._look(parent, name)
         os.rmdir(name, dir_fd=self._fd(parent))
-        self._listings.pop(parent.key, None)
+        self._names_changed(parent)
         self._forget(victim)
 
     def rename(self, from_directory: Key, from_name: bytes, to_directory: Key, to_name: bytes) -> None:
@@ -774,8 +807,8 @@ class DirectoryStorage:
             victim = self._look(new_parent, to_name)
         with self._pinned(old_parent) as old_fd:
             os.rename(from_name, to_name, src_dir_fd=old_fd, dst_dir_fd=self._fd(new_parent))
-        self._listings.pop(old_parent.key, None)
-        self._listings.pop(new_parent.key, None)
+        self._names_changed(old_parent)
+        self._names_changed(new_parent)
         if victim is moved:
             return
         self._place(moved, new_parent, to_name)
@@ -793,32 +826,50 @@ class DirectoryStorage:
         self._fstat(node)
         return os.readlink(b"", dir_fd=self._fd(node))
 
-    def _listing(self, node: _Node) -> _Listing:
+    def _names_changed(self, parent: _Node) -> None:
+        listing = self._listings.get(parent.key)
+        if listing is not None:
+            listing.current = False
+
+    def _listing(self, node: _Node, *, begins: bool) -> _Listing:
+        """The names now; or, of a long directory that is being listed while it changes, those of a moment ago.
+
+        READDIR need not show what came or went after its listing began (POSIX readdir), and to read a hundred thousand
+        names again for every reply would take minutes.
+        """
         st = self._fstat(node)
         times = (st.st_mtime_ns, st.st_ctime_ns)
+        now_s = time.monotonic()
         listing = self._listings.get(node.key)
-        if listing is not None and listing.times == times:
-            self._listings.move_to_end(node.key)
-            return listing
-        listing = _Listing(times, sorted((_cookie(name), name, ino) for name, ino, _ in _names(self._fd(node))))
-        if self.now_ns() - max(times) > LISTING_SETTLES_NS:
-            self._listings[node.key] = listing
-            while len(self._listings) > MAX_LISTINGS:
-                self._listings.popitem(last=False)
+        if listing is not None:
+            unchanged = listing.current and listing.times == times
+            recent = len(listing) >= LONG_DIRECTORY and now_s - listing.made_s < LISTING_SERVES_S
+            if unchanged or (recent and not begins):
+                self._listings.move_to_end(node.key)
+                return listing
+        found = sorted((_cookie(name), name, ino) for name, ino, _ in _names(self._fd(node)))
+        listing = _Listing(times, self.now_ns() - max(times) > LISTING_SETTLES_NS, now_s, found)
+        self._listings[node.key] = listing
+        self._listings.move_to_end(node.key)
+        while len(self._listings) > MAX_LISTINGS or (
+            len(self._listings) > 1 and sum(map(len, self._listings.values())) > MAX_LISTED
+        ):
+            self._listings.popitem(last=False)
         return listing
 
     def readdir(self, directory: Key, cookie: int, limit: int) -> tuple[Sequence[StoredEntry], bool]:
         node = self._directory(directory)
-        listing = self._listing(node)
+        listing = self._listing(node, begins=cookie < COOKIE_FIRST)
         found: list[StoredEntry] = []
         if cookie < COOKIE_DOT:
             found.append(StoredEntry(b".", node.ino, COOKIE_DOT, directory))
         if cookie < COOKIE_DOTDOT:
             found.append(StoredEntry(b"..", int.from_bytes(node.parent[:INO_SIZE], "big"), COOKIE_DOTDOT, node.parent))
         start = bisect_right(listing.cookies, cookie)
-        stop = min(len(listing.entries), start + max(0, limit - len(found)))
-        found += [StoredEntry(name, ino, place) for place, name, ino in listing.entries[start:stop]]
-        return found[:limit], stop == len(listing.entries) and len(found) <= limit
+        stop = min(len(listing), start + max(0, limit - len(found)))
+        entries = zip(listing.names[start:stop], listing.inos[start:stop], listing.cookies[start:stop], strict=True)
+        found += [StoredEntry(*entry) for entry in entries]
+        return found[:limit], stop == len(listing) and len(found) <= limit
 
     # --- attributes -----------------------------------------------------------------------------------------------
 
@@ -880,12 +931,17 @@ class DirectoryStorage:
                 os.close(file.fd)
 
     def _open_data(self, path: str, *, write: bool) -> _DataFile:
+        # O_NONBLOCK: whoever holds a lease on the file has 45 s to give it up, and everybody would wait with us. EAGAIN
+        # becomes JUKEBOX: the client asks again.
+        flags = os.O_NONBLOCK | os.O_CLOEXEC
         try:
-            return _DataFile(os.open(path, os.O_RDWR | os.O_CLOEXEC), writable=True)
+            return _DataFile(os.open(path, os.O_RDWR | flags), writable=True)
+        except BlockingIOError:
+            raise
         except OSError:
             if write:
-                return _DataFile(os.open(path, os.O_WRONLY | os.O_CLOEXEC), writable=True)
-            return _DataFile(os.open(path, os.O_RDONLY | os.O_CLOEXEC), writable=False)
+                return _DataFile(os.open(path, os.O_WRONLY | flags), writable=True)
+            return _DataFile(os.open(path, os.O_RDONLY | flags), writable=False)
 
     async def _run(self, function: Callable[..., T], *args: Any) -> T:
         if self._table is not None:

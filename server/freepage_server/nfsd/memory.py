@@ -11,7 +11,7 @@ from __future__ import annotations
 import errno
 import heapq
 import os
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
 
 from freepage_proto.nfs3 import Data, Fattr3, FType3
@@ -297,7 +297,7 @@ class MemoryStorage:
         listing = parent.listing
         if listing is None:
             pairs = sorted((entry.cookie, name) for name, entry in parent.entries.items())
-            listing = parent.listing = ([c for c, _ in pairs], [name for _, name in pairs])
+            listing = parent.listing = ([c for c, _ in pairs], [name for _, name in pairs])  # from now on kept up
         found: list[StoredEntry] = []
         if cookie < COOKIE_DOT:
             found.append(StoredEntry(b".", parent.ino, COOKIE_DOT, directory))
@@ -484,14 +484,20 @@ class MemoryStorage:
 
     def _enter(self, parent: _Node, name: bytes, node: _Node, now_ns: int) -> None:
         parent.entries[name] = _Entry(node, parent.next_cookie)
+        if parent.listing is not None:
+            cookies, names = parent.listing
+            cookies.append(parent.next_cookie)
+            names.append(name)
         parent.next_cookie += 1
-        parent.listing = None
         parent.mtime_ns = parent.ctime_ns = now_ns
         node.parent, node.name = parent, name
 
     def _leave(self, parent: _Node, name: bytes, now_ns: int) -> None:
-        del parent.entries[name]
-        parent.listing = None
+        entry = parent.entries.pop(name)
+        if parent.listing is not None:
+            cookies, names = parent.listing
+            place = bisect_left(cookies, entry.cookie)
+            del cookies[place], names[place]
         parent.mtime_ns = parent.ctime_ns = now_ns
 
     def _drop_link(self, node: _Node, now_ns: int) -> None:

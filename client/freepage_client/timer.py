@@ -7,10 +7,23 @@ wake-ups are such timers; sleeps of programs (hrtimers) are not.
 
 from __future__ import annotations
 
+from math import inf, nextafter
+
 HZ = 250
+
 LEVELS = 9
 LEVEL_SHIFT = 3
 LAST_OF_LEVEL = 63
+
+
+def seconds_at(ticks: int) -> float:
+    """The first moment at which a tick count of int(now_s * HZ) is ``ticks``, to the last bit of a float."""
+    s = ticks / HZ
+    while s * HZ >= ticks:
+        s = nextafter(s, -inf)
+    while s * HZ < ticks:
+        s = nextafter(s, inf)
+    return s
 
 
 def timer_delay_s(now_s: float, delay_s: float) -> float:

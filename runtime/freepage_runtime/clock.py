@@ -26,6 +26,10 @@ class LoopClock:
 
     def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
         self._loop = loop
+        if loop is not None:
+            # The same without a step in between: a cached read asks for the time, and little else.
+            real = type(loop).time is asyncio.BaseEventLoop.time
+            self.now = time.monotonic if real else loop.time  # type: ignore[method-assign]
 
     def now(self) -> float:
         """Monotonic seconds since a moment that only the loop knows; raises RuntimeError outside a loop if unbound."""

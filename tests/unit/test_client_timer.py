@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-import pytest
+import math
 
-from freepage_client.timer import timer_delay_s
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from freepage_client.timer import HZ, seconds_at, timer_delay_s
 
 
 @pytest.mark.parametrize(
@@ -20,3 +24,11 @@ from freepage_client.timer import timer_delay_s
 )
 def test_a_timer_fires_at_the_end_of_its_bucket(now_s: float, delay_s: float, fires_s: float) -> None:
     assert now_s + timer_delay_s(now_s, delay_s) == pytest.approx(fires_s)
+
+
+@given(st.integers(0, 1 << 40))
+def test_the_first_moment_of_a_tick(ticks: int) -> None:
+    moment = seconds_at(ticks)
+    assert int(moment * HZ) == ticks
+    if ticks:
+        assert int(math.nextafter(moment, 0) * HZ) == ticks - 1

@@ -87,7 +87,7 @@ async def _be_client(settings: ClientSettings, frame: Frame) -> None:
     machine = Machine(
         settings.name,
         network=network,
-        clock=LoopClock(),
+        clock=LoopClock(asyncio.get_running_loop()),
         memory_bytes=settings.memory_bytes,
         seed=settings.seed_or_chance(),
         boot_instance=secrets.randbits(63),  # not the seed's: a host that comes back would be taken for its former life

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from freepage import PAGE_SHIFT, PAGE_SIZE, AddressSpace, Page
 from freepage_client.nfs.fattr import NfsFattr, change_attribute
+from freepage_client.timer import seconds_at
 from freepage_proto.nfs3 import Fattr3, FileHandle, FType3
 
 if TYPE_CHECKING:
@@ -109,6 +110,9 @@ class NfsInode:
         self.attr_gencount = fattr.gencount
         self.attrtimeo = self.min_attrtimeo
         self.attrtimeo_timestamp = server.jiffies()
+        self.attrs_until_s = 0.0
+        """Until when cached data may be read, as far as time decides, in the clock's seconds; see ``_note_expiry``."""
+        self._note_expiry()
 
         self.cache_change_attribute = 0
         """Directories: moves by 2 whenever somebody else may have changed the names; dentries compare against it."""
@@ -183,6 +187,10 @@ class NfsInode:
     def mapping_needs_revalidation(self) -> bool:
         return self.check_cache_invalid(INVALID_CHANGE) or self.stale
 
+    def _note_expiry(self) -> None:
+        """``read_cache_jiffies``, ``attrtimeo`` or ``stale`` has changed."""
+        self.attrs_until_s = -1.0 if self.stale else seconds_at(self.read_cache_jiffies + self.attrtimeo)
+
     # Invalidation.
 
     def set_cache_invalid(self, flags: int) -> None:
@@ -199,6 +207,7 @@ class NfsInode:
         self.server.stats.events["attrinvalidates"] += 1
         self.attrtimeo = self.min_attrtimeo
         self.attrtimeo_timestamp = self.server.jiffies()
+        self._note_expiry()
         flags = INVALID_ATTR | INVALID_ACCESS | INVALID_ACL
         if self.is_reg or self.is_dir or self.is_lnk:
             flags |= INVALID_DATA
@@ -366,6 +375,7 @@ class NfsInode:
         if invalid:
             self.set_cache_invalid(invalid)
         self.read_cache_jiffies = fattr.time_start
+        self._note_expiry()
         return True
 
     def _update(self, fattr: NfsFattr) -> bool:
@@ -416,6 +426,7 @@ class NfsInode:
         self.i_nlink = attr.nlink
         self.used = attr.used
         self._update_timeout(fattr, changed)
+        self._note_expiry()
         if not (self.is_reg or self.is_dir or self.is_lnk):
             invalid &= ~INVALID_DATA
         self.set_cache_invalid(invalid)

@@ -286,14 +286,27 @@ class Task:
     async def read(self, fd: int, count: int) -> bytes:
         """read(2): up to ``count`` bytes from the position; b"" at the end."""
         open_file = self._get(fd)
-        data = await self._read_at(self._readable(fd), open_file.pos, count)
+        file = open_file.file
+        if file is None or not file.may_read or count < 0:
+            data = await self._read_at(self._readable(fd), open_file.pos, count)
+        else:
+            pos = open_file.pos
+            hit = file.read_nowait(pos, count)
+            data = hit if hit is not None else await file.read(pos, count)
         open_file.pos += len(data)
         return data
 
     async def pread(self, fd: int, count: int, offset: int) -> bytes:
         if offset < 0:
             raise os_error(errno.EINVAL)
-        return await self._read_at(self._readable(fd), offset, count)
+        open_file = self.files.get(fd)
+        file = None if open_file is None else open_file.file
+        if file is None or not file.may_read:
+            file = self._readable(fd)
+        if count < 0:
+            raise os_error(errno.EINVAL)
+        data = file.read_nowait(offset, count)
+        return data if data is not None else await file.read(offset, count)
 
     async def _read_at(self, file: NfsFile, offset: int, count: int) -> bytes:
         if count < 0:

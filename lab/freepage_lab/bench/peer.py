@@ -75,7 +75,7 @@ async def _serve(directory: Path) -> None:
 
     keep_large_blocks()
     exports = open_exports([ExportSetting.parse(f"{directory}:{EXPORT}")], None)
-    nfsd = NfsServer(exports, clock=LoopClock(), wall_ns=wall_ns, boot_ns=wall_ns())
+    nfsd = NfsServer(exports, clock=LoopClock(asyncio.get_running_loop()), wall_ns=wall_ns, boot_ns=wall_ns())
     server = make_server(NfsService(nfsd))
     server.add_generic_rpc_handlers((_raw_methods(),))
     address = listen(server, Address(LOOPBACK, 0))

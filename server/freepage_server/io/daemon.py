@@ -99,7 +99,7 @@ async def run_server(settings: ServerSettings) -> None:
 async def _serve(settings: ServerSettings, frame: Frame, exports: list[Export], secret: bytes) -> None:
     nfsd = NfsServer(
         exports,
-        clock=LoopClock(),
+        clock=LoopClock(asyncio.get_running_loop()),
         wall_ns=wall_ns,
         boot_ns=wall_ns(),
         secret=secret,

@@ -109,7 +109,9 @@ def rig(plan: Plan, size: int, options: str) -> Iterator[tuple[Rig, Callable[[Co
             channel = grpc.aio.insecure_channel(f"dns:///{peer.address}", options=CHANNEL_OPTIONS)
 
             async def open_rig() -> Rig:
-                machine = Machine("bench", network=network, clock=LoopClock(), memory_bytes=None)
+                machine = Machine(
+                    "bench", network=network, clock=LoopClock(asyncio.get_running_loop()), memory_bytes=None
+                )
                 await machine.mount(f"{peer.address}:{EXPORT}", "/mnt", options)
                 made = Rig(machine, machine.task(), peer, channel, size)
                 await made.read_through(1 << 20)  # the server's cache is warm from here on

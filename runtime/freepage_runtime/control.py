@@ -14,6 +14,7 @@ from typing import Any, NoReturn, Protocol, TypeAlias
 
 import grpc
 import grpc.aio
+from google.protobuf.message import DecodeError
 
 from freepage import GALLERY, PAGE_SIZE, Faults, HookPolicy, RemovalPath
 from freepage.faults import ArmedFault
@@ -316,6 +317,50 @@ def fault_rule(armed: ArmedFault) -> pb.FaultRule:
 # --- who may call -----------------------------------------------------------------------------------------------------
 
 
+class _Garbage:
+    """Stands for a message that could not be decoded."""
+
+    def __init__(self, why: str) -> None:
+        self.why = why
+
+
+class GarbageGuard(grpc.aio.ServerInterceptor):
+    """Answers a message that is none with INVALID_ARGUMENT; gRPC itself would say UNKNOWN, and log a traceback."""
+
+    def __init__(self) -> None:
+        self._guarded: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler[Any, Any] | None:
+        guarded = self._guarded.get(handler_call_details.method)
+        if guarded is None:
+            handler = await continuation(handler_call_details)
+            if handler is None or handler.unary_unary is None or handler.request_deserializer is None:
+                return handler
+            guarded = self._guarded[handler_call_details.method] = _guarded(handler)
+        return guarded
+
+
+def _guarded(handler: Any) -> grpc.RpcMethodHandler[Any, Any]:
+    decode, behaviour = handler.request_deserializer, handler.unary_unary
+
+    def decode_or_say_why(message: bytes) -> object:
+        try:
+            return decode(message)
+        except (DecodeError, ValueError) as error:
+            return _Garbage(str(error))
+
+    async def answer(request: object, context: Context) -> object:
+        if isinstance(request, _Garbage):
+            await refuse(context, request.why)
+        return await behaviour(request, context)
+
+    return grpc.unary_unary_rpc_method_handler(answer, decode_or_say_why, handler.response_serializer)
+
+
 class TokenGuard(grpc.aio.ServerInterceptor):
     """Lets a call through only with the control token in its metadata."""
 
@@ -341,3 +386,9 @@ class TokenGuard(grpc.aio.ServerInterceptor):
         if token.matches(given, self._expected):
             return await continuation(handler_call_details)
         return self._rejection
+
+
+def method_paths() -> list[str]:
+    """What HTTP/2 calls the methods of the control service: ``/freepage.v1.Control/GetInfo`` and so on."""
+    service = pb.DESCRIPTOR.services_by_name["Control"]
+    return [f"/{service.full_name}/{method.name}" for method in service.methods]

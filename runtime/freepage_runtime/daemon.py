@@ -30,7 +30,7 @@ from freepage_runtime.auditor import Auditor
 from freepage_runtime.cache_metrics import metrics_page
 from freepage_runtime.cache_status import CacheStatus
 from freepage_runtime.clock import LoopClock
-from freepage_runtime.control import ControlService, TokenGuard
+from freepage_runtime.control import ControlService, GarbageGuard, TokenGuard
 from freepage_runtime.errors import SettingError, UserError
 from freepage_runtime.httpd import HttpServer, Route, text_page
 from freepage_runtime.limits import server_options
@@ -223,13 +223,15 @@ class Frame:
     ) -> None:
         """The control service, and what else belongs on its port (``handlers`` of ``services``)."""
         settings = self.settings
-        interceptors = []
+        # The token first: without it nothing is looked at, and nothing is remembered.
+        interceptors: list[grpc.aio.ServerInterceptor] = []
         if settings.token_file is not None:
             interceptors.append(TokenGuard(token.load_or_create(settings.token_file)))
         elif not settings.control.is_loopback:
             raise SettingError(
                 f"the control service may listen on {settings.control} only with a token file (loopback needs none)"
             )
+        interceptors.append(GarbageGuard())
         server = grpc.aio.server(
             interceptors=interceptors,
             options=server_options(

@@ -12,8 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from freepage_lab.soak.part import Settings
-from freepage_lab.soak.parts.confinement import confinement
 from freepage_proto.nfs3 import (
     FType3,
     LookupArgs,
@@ -199,13 +197,3 @@ def signal_ignored() -> Callable[[], object]:
 
     before = signal.signal(signal.SIGIO, signal.SIG_IGN)
     return lambda: signal.signal(signal.SIGIO, before)
-
-
-def test_an_attacker_in_the_export(tmp_path: Path) -> None:
-    """The short form of the soak test's part: symbolic links and renames against a real server, for two seconds."""
-    seed = 20_101_224
-    outcome = asyncio.run(confinement(Settings(seed, tmp_path), seconds=2.0))
-    print(f"seed {seed}", outcome.figures)
-    assert outcome.ok, f"seed {seed}: {outcome.failures}"
-    assert outcome.figures["answered OK"]
-    assert outcome.figures["attacker's steps"]

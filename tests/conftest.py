@@ -75,6 +75,19 @@ def require_tool() -> RequireTool:
     return _require_tool
 
 
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of one MiB with nothing on it, for root on Linux."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if not hasattr(libc, "mount") or libc.mount(b"none", os.fsencode(disk), b"tmpfs", 0, b"size=1m") != 0:
+        pytest.skip(f"a file system cannot be mounted here ({os.strerror(ctypes.get_errno())}): root only")
+    yield disk
+    mnt_detach = 2  # include/uapi/linux/fs.h
+    assert libc.umount2(os.fsencode(disk), mnt_detach) == 0
+
+
 # --- nothing left behind ---------------------------------------------------------------------------------------------
 
 

@@ -145,6 +145,9 @@ def server(
     audit_every: AuditOption = 0.0,
     seed: SeedOption = None,
     max_calls: Annotated[int, typer.Option("--max-calls", min=1, help="Calls executed at a time.")] = 64,
+    stop_grace: Annotated[
+        float, typer.Option("--stop-grace", metavar="SECONDS", min=0.0, help="Longest time to finish and write out.")
+    ] = 8.0,
     tune_malloc: MallocOption = True,
     ops: OpsOption = None,
     log_level: LogLevelOption = "info",
@@ -184,6 +187,7 @@ def server(
         audit_every_s=audit_every,
         seed=seed,
         max_calls=max_calls,
+        stop_grace_s=stop_grace,
         tune_malloc=tune_malloc,
         ops=ops,
         log_level=log_level,

@@ -32,7 +32,7 @@ from freepage_runtime.cache_status import CacheStatus
 from freepage_runtime.clock import LoopClock
 from freepage_runtime.control import ControlService, GarbageGuard, TokenGuard
 from freepage_runtime.errors import SettingError, UserError
-from freepage_runtime.httpd import HttpServer, Route, text_page
+from freepage_runtime.httpd import HttpServer, Page, Route, text_page
 from freepage_runtime.limits import server_options
 from freepage_runtime.process import StopEvent, die_with_parent, explain_bind_error, parent_gone, stop_on_signals
 from freepage_runtime.ready import announce
@@ -190,6 +190,7 @@ class Frame:
         status: CacheStatus,
         auditor: Auditor,
         proc_files: Mapping[str, procfs.ProcFile],
+        health: Callable[[], Page] = lambda: text_page("ok\n"),
     ) -> None:
         """``/metrics``, ``/healthz``, the status page, and what it links to.
 
@@ -199,7 +200,7 @@ class Frame:
         if address is None:
             return
         routes: dict[str, Route] = {
-            "/healthz": lambda request: text_page("ok\n"),
+            "/healthz": lambda request: health(),
             "/metrics": lambda request: metrics_page(registry, request),
         }
         for path, file in proc_files.items():

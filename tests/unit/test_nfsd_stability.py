@@ -6,7 +6,6 @@ import asyncio
 import ctypes
 import dataclasses
 import errno
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -238,18 +237,6 @@ def test_what_is_promised_counts_where_space_cannot_be_reserved(
         rig.close()
 
     asyncio.run(story())
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Any:
-    """A file system of one MiB at ``tmp_path/disk``, for root on Linux."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    if not hasattr(libc, "mount") or libc.mount(b"none", os.fsencode(disk), b"tmpfs", 0, b"size=1m") != 0:
-        pytest.skip(f"a file system cannot be mounted here ({os.strerror(ctypes.get_errno())}): root only")
-    yield disk
-    assert libc.umount2(os.fsencode(disk), 2) == 0
 
 
 def test_a_full_disk_refuses_the_write_and_keeps_what_it_took(small_disk: Path) -> None:

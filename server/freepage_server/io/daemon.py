@@ -20,13 +20,14 @@ from freepage_runtime.cache_metrics import MachineCollector, registry
 from freepage_runtime.cache_status import CacheStatus
 from freepage_runtime.clock import LoopClock, wall_ns
 from freepage_runtime.control import ControlService
-from freepage_runtime.daemon import STOP_GRACE_S, DaemonSettings, Frame, listen, version
+from freepage_runtime.daemon import DaemonSettings, Frame, listen, version
 from freepage_runtime.errors import SettingError
 from freepage_runtime.logs import fields
 from freepage_runtime.ops import add as add_ops
 from freepage_runtime.settings import LOOPBACK, Address, format_size
 from freepage_server.io import metrics
 from freepage_server.io.exports import ExportSetting, close_exports, open_exports
+from freepage_server.io.health import ExportWatch
 from freepage_server.io.replace import change_pages
 from freepage_server.io.service import MAX_EXECUTING_CALLS, NfsService, make_server
 from freepage_server.io.state import ServerState, default_state_directory
@@ -37,6 +38,9 @@ log = logging.getLogger(__name__)
 
 __all__ = ["ExportSetting", "ServerSettings", "run_server"]
 
+STOP_GRACE_S = 8.0
+"""Within the ten seconds after which `docker stop` kills."""
+
 NFS_SERVICES = ("freepage.v1.Nfs", "freepage.v1.Mount", "freepage.v1.NfsAcl", "freepage.v1.Nlm")
 
 
@@ -45,12 +49,14 @@ class ServerSettings(DaemonSettings):
     """``state`` is the directory where the server keeps the key of its file handles and where each file was seen.
 
     None: a directory of the user's named after the server (`default_state_directory`); but a server on any free port
-    keeps nothing, because no client will find it there again.
+    keeps nothing, because no client will find it there again. Half of ``stop_grace_s`` is for calls under way when the
+    server is told to stop, and half for writing out what was UNSTABLE.
     """
 
     exports: tuple[ExportSetting, ...]
     listen: Address = Address(LOOPBACK, 0)
     max_calls: int = MAX_EXECUTING_CALLS
+    stop_grace_s: float = STOP_GRACE_S
     state: Path | None = None
 
 
@@ -70,10 +76,21 @@ def set_policy(nfsd: NfsServer, rules: tuple[str, ...]) -> None:
         raise SettingError(str(error)) from error
 
 
-async def stop_serving(server: grpc.aio.Server, service: NfsService) -> None:
+async def stop_serving(server: grpc.aio.Server, service: NfsService, grace_s: float) -> None:
     """Take no more calls, let those under way finish, and wait for the ones whose callers have gone."""
-    await server.stop(STOP_GRACE_S)
-    await service.drain()
+    until_s = asyncio.get_running_loop().time() + grace_s
+    await server.stop(grace_s)
+    await service.drain(max(0.0, until_s - asyncio.get_running_loop().time()))
+
+
+async def stop_nfsd(nfsd: NfsServer, grace_s: float) -> None:
+    """Write out what is unwritten; what cannot be written in time was UNSTABLE, and clients still have it."""
+    try:
+        async with asyncio.timeout(grace_s):
+            await nfsd.stop()
+    except TimeoutError:
+        pages = nfsd.files.bdi.nr_dirty + nfsd.files.bdi.nr_writeback
+        log.warning("gave up writing out", extra=fields(after_s=grace_s, pages=pages))
 
 
 async def end(task: asyncio.Future[None]) -> None:
@@ -134,7 +151,8 @@ async def _serve(settings: ServerSettings, frame: Frame, exports: list[Export], 
         return {p.display_name: of.calls for p, of in nfsd.stats.by_procedure.items()}
 
     status = CacheStatus(nfsd.cache, role="server", name=settings.name, version=version(), rpcs=rpcs, facts=facts)
-    await frame.serve_pages(registry(collector), status, auditor, procfs.files(nfsd.cache))
+    health = ExportWatch(exports)
+    await frame.serve_pages(registry(collector), status, auditor, procfs.files(nfsd.cache), health.page)
     await frame.serve_control(
         ControlService(
             nfsd,
@@ -147,14 +165,21 @@ async def _serve(settings: ServerSettings, frame: Frame, exports: list[Export], 
         )
     )
     await nfsd.start()
-    frame.on_close(nfsd.stop)
+    frame.on_close(lambda: stop_nfsd(nfsd, settings.stop_grace_s / 2))
     await grpc_server.start()
     watch = asyncio.ensure_future(service.slow_peers.watch())
     frame.on_close(lambda: end(watch))
-    frame.on_close(lambda: stop_serving(grpc_server, service))
+    frame.on_close(lambda: stop_serving(grpc_server, service, settings.stop_grace_s / 2))
     await serving(True)
+    looking = asyncio.ensure_future(health.watch(serving))
+
+    async def no_longer_serving() -> None:
+        health.stop()
+        await end(looking)
+        await serving(False)
+
+    frame.on_close(no_longer_serving)
     frame.watch(auditor)
     frame.ready(address)
     log.info("serving", extra=fields(address=address, exports=",".join(nfsd.exports)))
     await frame.until_stopped()
-    await serving(False)

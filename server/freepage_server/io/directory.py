@@ -282,23 +282,47 @@ class DirectoryStorage:
         limit = 1 << 20 if soft == resource.RLIM_INFINITY else soft
         self._max_held = max(32, min(4096, limit // 4))
         self._max_data = max(16, min(512, limit // 8))
-        fd = os.open(self.path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        st = os.fstat(fd)
-        self._dev = st.st_dev
-        version, birth_ns = _identity(fd, st)
-        self._root = _Node(_key(st.st_ino, version, birth_ns), st.st_mode, version, birth_ns)
-        self._root.fd = fd  # the root is never closed to make room, so it is in neither _held nor _nodes
-        self._by_ino[st.st_ino] = self._root
-        try:
-            self._table = None if table is None else table(self._root.key)
-        except BaseException:
-            os.close(fd)
-            raise
+        self._open_table = table
+        self._root, self._dev, self._table = self._open_root()
+        self._by_ino[self._root.ino] = self._root
+        fd = self._fd(self._root)
         self.name_max = _limit(fd, "PC_NAME_MAX", 255)
         self.link_max = _limit(fd, "PC_LINK_MAX", 32000)
         self.max_file_size = (1 << 63) - 1
         self._euid = os.geteuid()
         self._privileged = self._euid == 0
+
+    def _open_root(self) -> tuple[_Node, int, InodeTable | None]:
+        """The directory at ``path``, its device, and what is known of it from earlier lives."""
+        fd = os.open(self.path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            st = os.fstat(fd)
+            version, birth_ns = _identity(fd, st)
+            root = _Node(_key(st.st_ino, version, birth_ns), st.st_mode, version, birth_ns)
+            root.fd = fd  # never closed to make room, so it is in neither _held nor _nodes
+            return root, st.st_dev, None if self._open_table is None else self._open_table(root.key)
+        except BaseException:
+            os.close(fd)
+            raise
+
+    def reopen(self) -> bool:
+        """Serve the directory that is at ``path`` now, if the one served so far was removed. False: there is none.
+
+        Handles into the old one are stale, and nobody looks for their files in the new one.
+        """
+        assert self._root.fd is not None
+        if os.fstat(self._root.fd).st_nlink:
+            return False
+        try:
+            root, dev, table = self._open_root()
+        except OSError:
+            return False
+        stale = [self._root.key, *self._nodes]
+        self.close()
+        self._root, self._dev, self._table = root, dev, table
+        self._by_ino[root.ino] = root
+        self._stale.update(dict.fromkeys(stale[-MAX_STALE:]))
+        return True
 
     def close(self) -> None:
         """Close every descriptor, and the table when it is written. No operation may follow."""

@@ -16,12 +16,14 @@ import itertools
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NoReturn, Protocol
 
 import grpc
 import grpc.aio
 
 from freepage_proto.convert import METHODS, Method
+from freepage_proto.nfs3 import NfsStat3
 from freepage_proto.rpc import CallHeader, Procedure, RpcAuthError, RpcGarbageArgs, RpcProcedureUnavailable
 from freepage_runtime.eager import run_to_its_end
 from freepage_runtime.histogram import LatencyHistogram
@@ -42,6 +44,12 @@ MAX_EXECUTING_CALLS = 64
 
 MAX_WAITING_CALLS = 16384
 """How many may wait before new ones are refused. A client that is refused tries again."""
+
+WARN_EVERY_S = 1.0
+"""No more than one line in this time about calls that failed for reasons of ours."""
+MAX_NAMED = 16
+"""How many calls that do not end are named."""
+_OUR_FAULT = (NfsStat3.IO, NfsStat3.SERVERFAULT)
 
 MAX_WAITING_BYTES = 512 << 20
 """What the requests of calls under way may take together before new ones are refused."""
@@ -103,13 +111,16 @@ class NfsService:
         self.stats = ServiceStats()
         self._turns = asyncio.Semaphore(max_executing)
         self._request_ids = itertools.count(1)
-        self._calls: set[asyncio.Future[object]] = set()
         self._bytes = 0
         """of the requests of calls under way"""
         self._executing: set[asyncio.Task[Any]] = set()
         """gRPC's tasks of the calls that have been received and not yet answered"""
         self.slow_peers = SlowPeers(lambda: self._executing, lambda: asyncio.get_running_loop().time())
         self.stats.slow_peers = lambda: self.slow_peers.dropped
+        self._calls: dict[asyncio.Future[object], tuple[Procedure, CallHeader, float]] = {}
+        """what is executed or waits for its turn, and since when (the loop's time)"""
+        self._warned_s = -WARN_EVERY_S
+        self._not_warned = 0
 
     def handlers(self) -> list[grpc.GenericRpcHandler]:
         """What ``grpc.aio.Server.add_generic_rpc_handlers`` takes: one handler per program."""
@@ -131,27 +142,36 @@ class NfsService:
             assert task is not None
             self._executing.add(task)
             self._bytes += size
+            header = None
             try:
                 if self._bytes > MAX_WAITING_BYTES:
                     raise TooMuchWaiting("too many bytes are waiting to be dealt with")
                 header, args = method.decode_call(request)
                 call = self._execute(method.procedure, header, args, context.peer())
-                reply = method.encode_reply(await run_to_its_end(call, waits=self._note))
+                result = await run_to_its_end(call, waits=partial(self._note, method.procedure, header, start_s))
+                reply = method.encode_reply(result)
             except Exception as error:
                 of_procedure.failed += 1
-                await self._refuse(context, method, error)
+                await self._refuse(context, method, header, error)
             finally:
                 self._bytes -= size
                 self._executing.discard(task)
-            of_procedure.latency.observe(asyncio.get_running_loop().time() - start_s)
+            elapsed_s = asyncio.get_running_loop().time() - start_s
+            of_procedure.latency.observe(elapsed_s)
+            status = getattr(result, "status", None)
+            if status and status in _OUR_FAULT:
+                self._warn(method.procedure, header, status, context.peer())
+            elif log.isEnabledFor(logging.DEBUG):
+                named = _named(method.procedure, header, context.peer())
+                log.debug("call", extra=fields(**named, status=getattr(status, "name", "OK"), ms=_ms(elapsed_s)))
             return reply
 
         return answer
 
-    def _note(self, call: asyncio.Task[object]) -> None:
+    def _note(self, procedure: Procedure, header: CallHeader, start_s: float, call: asyncio.Task[object]) -> None:
         """A call that has to wait for something."""
-        self._calls.add(call)
-        call.add_done_callback(self._calls.discard)
+        self._calls[call] = procedure, header, start_s
+        call.add_done_callback(self._calls.pop)
 
     async def _execute(self, procedure: Procedure, header: CallHeader, args: object, peer: str) -> object:
         await self._turns.acquire()
@@ -165,13 +185,39 @@ class NfsService:
         """Calls that are executed, or wait for their turn."""
         return len(self._calls)
 
-    async def drain(self) -> None:
-        """Return when every call that has begun is finished, whether its caller still waits or not."""
+    async def drain(self, timeout_s: float | None = None) -> bool:
+        """Return when every call that has begun is finished, whether its caller still waits or not.
+
+        After ``timeout_s`` the ones that are left are named in the log, and it is False.
+        """
+        loop = asyncio.get_running_loop()
+        deadline_s = None if timeout_s is None else loop.time() + timeout_s
         while self._calls:
-            await asyncio.wait(self._calls)
+            left_s = None if deadline_s is None else deadline_s - loop.time()
+            if left_s is not None and left_s <= 0:
+                for procedure, header, since_s in list(self._calls.values())[:MAX_NAMED]:
+                    named = _named(procedure, header)
+                    log.warning("a call does not end", extra=fields(**named, ms=_ms(loop.time() - since_s)))
+                return False
+            await asyncio.wait(self._calls, timeout=left_s)
+        return True
+
+    def _warn(self, procedure: Procedure, header: CallHeader, status: NfsStat3, peer: str) -> None:
+        """What is wrong with us and not with the caller: seldom, for a broken disk is asked again and again."""
+        now_s = asyncio.get_running_loop().time()
+        if now_s - self._warned_s < WARN_EVERY_S:
+            self._not_warned += 1
+            return
+        named = _named(procedure, header, peer)
+        log.warning("a call failed", extra=fields(**named, status=status.name, others_since=self._not_warned))
+        self._warned_s, self._not_warned = now_s, 0
 
     async def _refuse(
-        self, context: grpc.aio.ServicerContext[bytes, bytes], method: Method, error: Exception
+        self,
+        context: grpc.aio.ServicerContext[bytes, bytes],
+        method: Method,
+        header: CallHeader | None,
+        error: Exception,
     ) -> NoReturn:
         if isinstance(error, TooMuchWaiting):
             self.stats.refused += 1
@@ -188,10 +234,22 @@ class NfsService:
         log.error(
             "a call failed inside the server",
             exc_info=error,
-            extra=fields(request=request_id, procedure=method.procedure.display_name, peer=context.peer()),
+            extra=fields(request=request_id, **_named(method.procedure, header, context.peer())),
         )
         await context.abort(grpc.StatusCode.INTERNAL, f"internal error, request {request_id}")
         raise AssertionError("abort raises")
+
+
+def _named(procedure: Procedure, header: CallHeader | None, peer: str | None = None) -> dict[str, object]:
+    """What tells a call from every other one, for a line of the log."""
+    named: dict[str, object] = {"procedure": procedure.display_name}
+    if header is not None:
+        named |= {"client": header.client_id, "xid": f"{header.xid:08x}"}
+    return named if peer is None else named | {"peer": peer}
+
+
+def _ms(seconds: float) -> float:
+    return round(seconds * 1000, 3)
 
 
 def make_server(

@@ -10,11 +10,13 @@ from collections.abc import Callable, Coroutine, Iterable, Iterator
 from math import isqrt
 from typing import Any
 
-from freepage import DirtyDomain, MemCgroup, ObjectState, PageCache, SlabObject
+from freepage import AuditReport, DirtyDomain, MemCgroup, ObjectState, PageCache, SlabObject
 from freepage.slab import IN_USE
+from freepage_client.nfs import check
 from freepage_client.nfs.cred import Credential, CredentialCache
 from freepage_client.nfs.dcache import walk_dentries
 from freepage_client.nfs.errors import os_error
+from freepage_client.nfs.faults import NFS_GALLERY
 from freepage_client.nfs.options import parse_mount_options
 from freepage_client.nfs.super import NfsServer
 from freepage_client.nfs.transport import Clock, Network
@@ -77,6 +79,7 @@ class Machine:
             random=self.random.random,
             strict=strict,
         )
+        self.cache.faults.extend(NFS_GALLERY)
         for name, objsize, uses in SLAB_CACHES:
             self.cache.ledger.register(name, objsize, uses)
         self.credentials = CredentialCache(self.cache.ledger)
@@ -276,6 +279,12 @@ class Machine:
                 for dentry in walk_dentries(mount.root):
                     if dentry.sillyrename_cred is not None:
                         yield dentry.sillyrename_cred
+
+    def audit(self) -> AuditReport:
+        """Mark and sweep, and whether the NFS client's own counters and flags agree with its requests."""
+        report = self.cache.ledger.audit(self.roots_in_use(), self.cache.mappings)
+        report.differences.extend(check.differences(self.mounts))
+        return report
 
     async def close(self) -> None:
         """Shut down: close every file, unmount everything that can be, stop the flushers."""

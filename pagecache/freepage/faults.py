@@ -7,7 +7,7 @@ points: the pointer was taken, the page was removed, the hook was called, the re
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -63,6 +63,13 @@ class Fault:
 
     def dropped(self, page: Page) -> None:
         """The cache's reference was dropped."""
+
+
+class SiteFault(Fault):
+    """A bug in the file system's own code, beside the exit door: that code asks `Faults.at` where it could happen.
+
+    Its file system adds it to the switchboard with `Faults.extend`. It has no removal path.
+    """
 
 
 class Skip(Fault):
@@ -299,7 +306,7 @@ class ArmedFault:
     injected: int = 0
 
     def matches(self, path: RemovalPath, function: str, mapping: AddressSpace, page: Page) -> bool:
-        if path not in self.paths:
+        if path not in self.paths or issubclass(self.kind, SiteFault):
             return False
         functions = self.kind.functions
         if functions:
@@ -307,9 +314,24 @@ class ArmedFault:
                 return False
         elif function in ("migrate_page", "lookup"):
             return False  # not removals: only the faults that ask for them
-        if self.indices is not None and not self.indices[0] <= page.index < self.indices[1]:
+        return self.matches_page(mapping, page.index)
+
+    def matches_page(self, mapping: AddressSpace, index: int) -> bool:
+        if self.indices is not None and not self.indices[0] <= index < self.indices[1]:
             return False
         return self.inode is None or self.inode in (mapping.host.audit_name, str(mapping.host.i_ino))
+
+    def due(self, random: Callable[[], float] | None) -> bool:
+        """Does it strike this time? Counts the occasion."""
+        self.seen += 1
+        if self.every_nth is not None and self.seen % self.every_nth:
+            return False
+        if self.probability is not None:
+            assert random is not None
+            if random() >= self.probability:
+                return False
+        self.injected += 1
+        return True
 
 
 @dataclass(slots=True)
@@ -317,9 +339,15 @@ class Faults:
     """The switchboard of one cache."""
 
     cache: PageCache
+    gallery: dict[str, type[Fault]] = field(default_factory=lambda: dict(GALLERY))
+    """what can be armed: GALLERY and what the file systems added"""
     armed: dict[str, ArmedFault] = field(default_factory=dict)
     deferred: list[tuple[RemovalPath, Page, SlabObject | None, Hook]] = field(default_factory=list)
     """hooks that the fault `call_late` owes: run_deferred calls them"""
+
+    def extend(self, kinds: Iterable[type[Fault]]) -> None:
+        """Add a file system's own faults."""
+        self.gallery.update({kind.name: kind for kind in kinds})
 
     def set(
         self,
@@ -332,8 +360,11 @@ class Faults:
         indices: tuple[int, int] | None = None,
     ) -> None:
         """Arm a fault of the gallery (again: with the new settings). ValueError on what does not exist."""
-        if name not in GALLERY:
-            raise ValueError(f"no fault is called {name!r}; there are {', '.join(GALLERY)}")
+        kind = self.gallery.get(name)
+        if kind is None:
+            raise ValueError(f"no fault is called {name!r}; there are {', '.join(self.gallery)}")
+        if issubclass(kind, SiteFault) and path != "all":
+            raise ValueError(f"the fault {name!r} strikes on no removal path")
         paths = frozenset(RemovalPath) if path == "all" else frozenset([RemovalPath(path)])
         if probability is not None and every_nth is not None:
             raise ValueError("either a probability or every Nth, not both")
@@ -343,7 +374,7 @@ class Faults:
             raise ValueError("this cache was given no source of chance; use every=N")
         if every_nth is not None and every_nth < 1:
             raise ValueError(f"every={every_nth} is less than 1")
-        self.armed[name] = ArmedFault(GALLERY[name], paths, probability, every_nth, inode, indices)
+        self.armed[name] = ArmedFault(kind, paths, probability, every_nth, inode, indices)
 
     def clear(self, name: str | None = None) -> None:
         """Disarm one fault, or all."""
@@ -389,16 +420,14 @@ class Faults:
         for armed in self.armed.values():
             if not armed.matches(path, function, mapping, page):
                 continue
-            armed.seen += 1
-            if armed.every_nth is not None and armed.seen % armed.every_nth:
-                continue
-            if armed.probability is not None:
-                assert self.cache.random is not None
-                if self.cache.random() >= armed.probability:
-                    continue
-            armed.injected += 1
-            return armed.kind(self.cache, mapping, path)
+            if armed.due(self.cache.random):
+                return armed.kind(self.cache, mapping, path)
         return None
+
+    def at(self, name: str, mapping: AddressSpace, index: int) -> bool:
+        """Does the file system's fault `name` strike here, at this page of this file?"""
+        armed = self.armed.get(name)
+        return armed is not None and armed.matches_page(mapping, index) and armed.due(self.cache.random)
 
     def run_deferred(self) -> int:
         """Call the hooks that `call_late` put off; returns their number."""

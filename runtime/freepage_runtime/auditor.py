@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Protocol
 
 from prometheus_client.core import Metric
 
-from freepage import AuditReport, PageCache, SlabObject
+from freepage import AuditReport, PageCache
 from freepage_runtime.cache_metrics import counter, gauge
 from freepage_runtime.logs import fields
 
@@ -31,8 +31,8 @@ class Auditable(Protocol):
     @property
     def cache(self) -> PageCache: ...
 
-    def roots_in_use(self) -> Iterable[SlabObject]:
-        """What holds objects in use: open files, calls under way, unwritten data. The audit's mark begins there."""
+    def audit(self) -> AuditReport:
+        """Mark and sweep, from what this machine knows to be in use."""
         ...
 
 
@@ -52,8 +52,7 @@ class Auditor:
     def run(self) -> AuditReport:
         """Mark and sweep; nothing else runs meanwhile."""
         start_s = time.monotonic()
-        machine = self._machine
-        report = machine.cache.ledger.audit(machine.roots_in_use(), machine.cache.mappings)
+        report = self._machine.audit()
         self.seconds += time.monotonic() - start_s
         self.runs += 1
         if not report.agrees:

@@ -23,7 +23,7 @@ from prometheus_client.core import (
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
-from freepage import GALLERY, PAGE_SIZE, PageCache, RemovalPath
+from freepage import PAGE_SIZE, PageCache, RemovalPath
 from freepage_runtime.histogram import LatencyHistogram
 from freepage_runtime.httpd import Page, Request
 
@@ -147,7 +147,7 @@ def page_cache(cache: PageCache) -> Iterator[Metric]:
         "freepage_faults_injected",
         "Times an armed fault struck since it was armed, by fault.",
         ("fault",),
-        {(name,): injected.get(name, 0) for name in GALLERY},
+        {(name,): injected.get(name, 0) for name in cache.faults.gallery},
     )
     yield from _slab(cache)
     # What the page states above say once more would be gauges among counters.

@@ -16,7 +16,7 @@ import grpc
 import grpc.aio
 from google.protobuf.message import DecodeError
 
-from freepage import GALLERY, PAGE_SIZE, Faults, HookPolicy, RemovalPath
+from freepage import PAGE_SIZE, Faults, HookPolicy, RemovalPath
 from freepage.faults import ArmedFault
 from freepage_proto.v1 import control_pb2 as pb
 from freepage_proto.v1 import control_pb2_grpc
@@ -139,8 +139,9 @@ class ControlService(control_pb2_grpc.ControlServicer):
 
     async def SetFault(self, request: pb.SetFaultRequest, context: Context) -> pb.SetFaultResponse:
         rule = request.rule
-        if rule.name not in GALLERY:
-            names = ", ".join(GALLERY)
+        gallery = self._machine.cache.faults.gallery
+        if rule.name not in gallery:
+            names = ", ".join(gallery)
             await context.abort(
                 grpc.StatusCode.UNIMPLEMENTED, f"this version has no fault called {rule.name!r} (there are {names})"
             )
@@ -159,7 +160,7 @@ class ControlService(control_pb2_grpc.ControlServicer):
     async def GetFaults(self, request: pb.GetFaultsRequest, context: Context) -> pb.GetFaultsResponse:
         armed = self._machine.cache.faults.armed
         response = pb.GetFaultsResponse()
-        for name, kind in GALLERY.items():
+        for name, kind in self._machine.cache.faults.gallery.items():
             message = response.faults.add(name=name, bug=kind.bug, caught_by=kind.caught_by)
             if name in armed:
                 message.rule.CopyFrom(fault_rule(armed[name]))

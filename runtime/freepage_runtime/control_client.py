@@ -14,6 +14,7 @@ import grpc
 import grpc.aio
 
 from freepage import HookPolicy, PageCache
+from freepage.faults import SiteFault
 from freepage_proto.v1 import control_pb2 as pb
 from freepage_proto.v1 import control_pb2_grpc
 from freepage_runtime import credentials
@@ -239,6 +240,9 @@ class ControlClient:
             await self.ask(self._control.ClearFaults, pb.ClearFaultsRequest(name=name))
             return
         scratch = PageCache(now=lambda: 0.0, random=lambda: 0.0).faults
+        scratch.extend(
+            type(f.name, (SiteFault,), {"name": f.name}) for f in await self.faults() if f.name not in scratch.gallery
+        )
         try:
             scratch.parse(text)
         except ValueError as error:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
 
 import pytest
 
 import freepage as fp
-from freepage import PAGE_SIZE, PageCache, SlabObject
+from freepage import PAGE_SIZE, AuditReport, PageCache
 from freepage.slab import CACHED
 from freepage_runtime.auditor import PAUSE_FACTOR, TICK_S, Auditor
 from pagecache_toyfs import ToyFs, drive, new_cache
@@ -26,8 +25,8 @@ class Toy:
     def cache(self) -> PageCache:
         return self.fs.cache
 
-    def roots_in_use(self) -> Iterable[SlabObject]:
-        return [self.fs.cred]
+    def audit(self) -> AuditReport:
+        return self.cache.ledger.audit([self.fs.cred], self.cache.mappings)
 
 
 def values(auditor: Auditor) -> dict[str, float]:

@@ -138,6 +138,8 @@ class NfsInode:
         """Attached write requests by page index: nrequests is its length."""
         self.commit_list: dict[WriteRequest, None] = {}
         self.commit_rpcs_out = 0
+        self.commit_requests_out = 0
+        """requests that the COMMITs under way carry"""
         self.commit_waiters: list[asyncio.Future[None]] = []
         self.redirtied_pages = 0
         self.invalidating: asyncio.Future[None] | None = None

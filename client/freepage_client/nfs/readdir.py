@@ -84,10 +84,11 @@ class DirArray(SlabObject):
 
     slab_name = "nfs_dir_array"
     objsize = 4096
-    __slots__ = ("change", "entries", "eof", "full", "last_cookie", "ordered")
+    __slots__ = ("change", "entries", "eof", "full", "inode", "last_cookie", "ordered")
 
     def __init__(self, inode: NfsInode, holder: int, last_cookie: int, change: int) -> None:
         super().__init__(inode.server.machine.cache.ledger, CACHED if holder == CACHED else IN_USE, "readdir")
+        self.inode = inode
         self.entries: list[CachedEntry] = []
         self.init(last_cookie, change)
 
@@ -114,6 +115,9 @@ class DirArray(SlabObject):
         name = DirName(self, entry.name)
         if self.full or len(self.entries) == MAX_ENTRIES:
             self.full = True
+            faults = self.inode.server.machine.cache.faults
+            if faults.armed and faults.at("leak_name", self.inode.mapping, page_index_of_cookie(self.first_cookie)):
+                name.get(IN_USE)
             self.drop(name)
             return False
         kind = entry.attributes.type if entry.attributes is not None else None

@@ -78,6 +78,7 @@ class NfsServer:
         """From the end of mounting to the beginning of unmounting: walks may enter."""
         self.walks = 0
         """System calls by path that are under way below this mount: it is busy meanwhile."""
+        self.nr_unstable = 0
         self.writeback = 0
         self.write_congested = False
 
@@ -128,6 +129,7 @@ class NfsServer:
 
     def account_unstable(self, pages: int) -> None:
         """Pages written UNSTABLE and not committed count as under writeback."""
+        self.nr_unstable += pages
         self.machine.cache.dirty.account_unstable(pages, self.bdi)
 
     def writeback_started(self) -> None:

@@ -68,9 +68,12 @@ def remove_request(request: WriteRequest) -> None:
     if not request.attached:
         return
     request.attached = False
-    page = request.page
-    page.private = None
-    del request.inode.write_requests[page.index]
+    page, inode = request.page, request.inode
+    faults = inode.server.machine.cache.faults
+    if not (faults.armed and faults.at("keep_private", inode.mapping, page.index)):
+        page.private = None
+    if not (faults.armed and faults.at("keep_request", inode.mapping, page.index)):
+        del inode.write_requests[page.index]
     page.put()
     request.put(IN_USE)
 
@@ -122,6 +125,14 @@ def cancel_request(page: Page) -> None:
     """
     request: WriteRequest | None = page.private
     if request is not None:
+        inode = request.inode
+        faults = inode.server.machine.cache.faults
+        if (
+            request in inode.commit_list
+            and faults.armed
+            and faults.at("keep_commit_accounting", inode.mapping, page.index)
+        ):
+            del inode.commit_list[request]
         _clear_commit(request)
         remove_request(request)
 
@@ -370,7 +381,9 @@ class _Writer:
         end_page_writeback(page)
         self.inode.server.writeback_ended()
         request.unlock()
-        request.put(IN_USE)
+        faults = self.inode.server.machine.cache.faults
+        if not (faults.armed and faults.at("leak_subrequest", self.inode.mapping, page.index)):
+            request.put(IN_USE)
 
 
 def _write_done(inode: NfsInode, args: WriteArgs, result: WriteRes, fattr: NfsFattr) -> None:
@@ -474,6 +487,7 @@ def start_commit(inode: NfsInode) -> None:
     context = requests[0].open_context
     context.get(IN_USE)
     inode.commit_rpcs_out += 1
+    inode.commit_requests_out += len(requests)
     fattr = server.fattr()
     call = server.rpc.start(Procedure.COMMIT, CommitArgs(inode.fh), context.cred.auth)
     server.machine.in_flight[call] = (context, *requests)
@@ -521,6 +535,7 @@ async def _finish_commit(
         request.put(IN_USE)
     inode.server.update_congestion()
     inode.commit_rpcs_out -= 1
+    inode.commit_requests_out -= len(requests)
     if not inode.commit_rpcs_out:
         waiters, inode.commit_waiters = inode.commit_waiters, []
         for waiter in waiters:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from freepage import PAGE_SHIFT, MemCgroup, PageCache, SlabObject
+from freepage import PAGE_SHIFT, AuditReport, MemCgroup, PageCache, SlabObject
 from freepage_proto.mount3 import DumpRes, ExportRes, MntArgs, MntRes, UmntArgs
 from freepage_proto.nfs3 import (
     AccessArgs,
@@ -191,6 +191,10 @@ class NfsServer:
     def roots_in_use(self) -> Iterable[SlabObject]:
         """Accounted objects that something other than a page keeps alive, for the audit: none outlives a plain call."""
         return ()
+
+    def audit(self) -> AuditReport:
+        """Mark and sweep over the objects of the server's page cache."""
+        return self.cache.ledger.audit(self.roots_in_use(), self.cache.mappings)
 
     def next_local_pid(self) -> int:
         """A process number for the next `LocalTask`."""

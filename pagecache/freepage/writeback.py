@@ -28,11 +28,11 @@ class WritebackControl:
     __slots__ = (
         "for_background",
         "for_kupdate",
+        "for_sync",
         "nr_to_write",
         "range_cyclic",
         "range_end",
         "range_start",
-        "reason",
         "sync_all",
     )
 
@@ -45,7 +45,7 @@ class WritebackControl:
         range_cyclic: bool = False,
         for_background: bool = False,
         for_kupdate: bool = False,
-        reason: str = "sync",
+        for_sync: bool = False,
     ) -> None:
         self.sync_all = sync_all
         """WB_SYNC_ALL: every page dirty at the call is written, waiting for writeback under way"""
@@ -56,7 +56,8 @@ class WritebackControl:
         self.range_cyclic = range_cyclic
         self.for_background = for_background
         self.for_kupdate = for_kupdate
-        self.reason = reason
+        self.for_sync = for_sync
+        """the flusher's part of sync(2) that waits"""
 
 
 class DirtyDomain:
@@ -264,7 +265,7 @@ class BdiWriteback:
         expire_s = self.bdi.domain.dirty_expire_centisecs / 100
         for mapping in list(self.b_dirty):
             if mapping.dirtied_when_s is not None and now - mapping.dirtied_when_s >= expire_s:
-                await self._write_inode(mapping, WritebackControl(False, for_kupdate=True, reason="periodic"))
+                await self._write_inode(mapping, WritebackControl(False, for_kupdate=True))
 
     async def _write_background(self) -> None:
         """In chunks of 1024 pages an inode, resumed where each stopped."""
@@ -275,9 +276,7 @@ class BdiWriteback:
                     continue
                 if not self.over_bground_thresh():
                     return
-                wbc = WritebackControl(
-                    False, nr_to_write=MIN_WRITEBACK_PAGES, range_cyclic=True, for_background=True, reason="background"
-                )
+                wbc = WritebackControl(False, nr_to_write=MIN_WRITEBACK_PAGES, range_cyclic=True, for_background=True)
                 await self._write_inode(mapping, wbc)
             if self.bdi.nr_dirty >= before:
                 return  # congested or failing: the next tick tries again
@@ -285,7 +284,7 @@ class BdiWriteback:
     async def writeback_all(self, sync: bool = False) -> None:
         """Write every dirty inode (sync(2), unmount): WB_SYNC_NONE, or WB_SYNC_ALL with waiting."""
         for mapping in list(self.b_dirty):
-            await self._write_inode(mapping, WritebackControl(sync))
+            await self._write_inode(mapping, WritebackControl(sync, for_sync=sync))
 
     async def _write_inode(self, mapping: AddressSpace, wbc: WritebackControl) -> None:
         """__writeback_single_inode: pages, then the inode itself; off the list when nothing is dirty any more."""

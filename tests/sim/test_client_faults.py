@@ -36,14 +36,15 @@ async def list_a_directory_of_two_pages(world: World, machine: Machine) -> None:
     await task.exit()
 
 
-async def truncate_what_waits_for_a_commit(world: World, machine: Machine) -> None:
+async def write_again_what_waits_for_a_commit(world: World, machine: Machine) -> None:
     task = machine.task()
     fd = await task.open("/mnt/f", os.O_RDWR | os.O_CREAT)
-    await task.write(fd, bytes(3 << 20))
+    await task.write(fd, bytes(8192))
     inode = next(inode for inode in machine.mounts[0].inodes.values() if inode.write_requests)
     await freepage.wait_on_page_writeback_range(inode.mapping)
     assert inode.commit_list, "the story needs uncommitted pages"
-    await task.ftruncate(fd, 0)
+    await task.lseek(fd, 0, os.SEEK_SET)
+    await task.write(fd, bytes(8192))
     await task.close(fd)
     await task.exit()
 
@@ -53,7 +54,7 @@ STORIES: dict[str, Callable[[World, Machine], Awaitable[None]]] = {
     "leak_name": list_a_directory_of_two_pages,
     "keep_private": write_and_fsync,
     "keep_request": write_and_fsync,
-    "keep_commit_accounting": truncate_what_waits_for_a_commit,
+    "keep_commit_accounting": write_again_what_waits_for_a_commit,
 }
 SEEN = {
     "leak_subrequest": "nfs_page (write)",

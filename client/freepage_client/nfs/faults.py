@@ -39,7 +39,7 @@ class KeepRequest(SiteFault):
 
 class KeepCommitAccounting(SiteFault):
     name = "keep_commit_accounting"
-    bug = "a page truncated before its COMMIT still counts as being written"
+    bug = "a page that is written again before its COMMIT counts as uncommitted for ever"
     caught_by = ("audit",)
     classes = (20,)
 

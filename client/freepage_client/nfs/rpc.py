@@ -46,6 +46,8 @@ RECONNECT_S = 3.0
 the pause that call_connect_status makes after a refusal. The doubling up to XS_TCP_MAX_REEST_TO does not come to bear:
 a socket that could not be connected is closed, and xs_close begins anew."""
 
+HALF_TICK_S = 0.002
+"""Half a jiffy at HZ=250: sums of seconds that would be equal in jiffies differ in their last bits."""
 MAX_TIMEOUT_S = 600.0
 """NFS_MAX_TCP_TIMEOUT: no single wait is longer."""
 
@@ -260,7 +262,7 @@ class RpcTask:
                     await client.clock.sleep(pause_s)
                 self._answer = _Answer()
             else:
-                if client.clock.now() < major_at_s:  # xprt_adjust_timeout
+                if client.clock.now() < major_at_s - HALF_TICK_S:  # xprt_adjust_timeout, in jiffies
                     wait_s = min(wait_s + timeo_s, major_s)
                 else:
                     self._op.timeouts += 1

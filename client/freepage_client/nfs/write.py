@@ -95,7 +95,9 @@ def _clear_commit(request: WriteRequest) -> None:
     inode = request.inode
     if request in inode.commit_list:
         del inode.commit_list[request]
-        inode.server.account_unstable(-1)
+        faults = inode.server.machine.cache.faults
+        if not (faults.armed and faults.at("keep_commit_accounting", inode.mapping, request.page.index)):
+            inode.server.account_unstable(-1)
 
 
 def _mark_commit(request: WriteRequest) -> None:
@@ -125,14 +127,6 @@ def cancel_request(page: Page) -> None:
     """
     request: WriteRequest | None = page.private
     if request is not None:
-        inode = request.inode
-        faults = inode.server.machine.cache.faults
-        if (
-            request in inode.commit_list
-            and faults.armed
-            and faults.at("keep_commit_accounting", inode.mapping, page.index)
-        ):
-            del inode.commit_list[request]
         _clear_commit(request)
         remove_request(request)
 
@@ -410,7 +404,7 @@ async def writepages(mapping: AddressSpace, wbc: WritebackControl) -> None:
     server.stats.events["vfswritepages"] += 1
     completion = None
     cond_stable = False
-    if server.options.write_policy == "lazy" or wbc.for_kupdate or wbc.for_background or wbc.reason == "sync":
+    if server.options.write_policy == "lazy" or wbc.for_kupdate or wbc.for_background or wbc.for_sync:
         completion = _IoCompletion(lambda: start_commit(inode))
         cond_stable = wbc.sync_all
     writer = _Writer(inode, cond_stable, completion)

@@ -405,7 +405,7 @@ class FileCache:
             await self._write_and_sync(inode, offset, offset + count if count else None)
 
     async def _write_and_sync(self, inode: Inode, start: int, end: int | None) -> None:
-        await do_writepages(inode.mapping, WritebackControl(True, start, end, reason="sync"))
+        await do_writepages(inode.mapping, WritebackControl(True, start, end))
         await wait_on_page_writeback_range(inode.mapping, start, end)
         failed, inode.wb_err_seen = inode.mapping.wb_err.check_and_advance(inode.wb_err_seen)
         if failed:
@@ -525,7 +525,7 @@ class FileCache:
             if inode.gone or not (inode.synced is False or inode.mapping.dirty_tags or inode.mapping.writeback_tags):
                 continue
             with self._using(inode), suppress(OSError):
-                await do_writepages(inode.mapping, WritebackControl(True, reason="sync"))
+                await do_writepages(inode.mapping, WritebackControl(True))
                 await wait_on_page_writeback_range(inode.mapping)
                 await self._fsync(inode)
 

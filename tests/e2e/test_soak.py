@@ -10,6 +10,7 @@ import pytest
 
 from freepage_lab.soak.command import as_json
 from freepage_lab.soak.part import Outcome, Settings, all_parts
+from freepage_lab.soak.parts.clients import clients
 from freepage_lab.soak.parts.crash import crash
 from freepage_lab.soak.parts.network import network
 
@@ -37,9 +38,15 @@ def test_a_network_that_fails_loses_nothing_and_repeats_nothing(tmp_path: Path) 
     assert outcome.figures["verifier changes seen"] == 0
 
 
+@pytest.mark.slow
+def test_a_client_that_is_killed_leaves_nothing_behind(tmp_path: Path) -> None:
+    outcome = asyncio.run(clients(Settings(SEED, tmp_path), rounds=3))
+    assert outcome.ok, f"seed {SEED}: {outcome.failures}"
+
+
 def test_every_part_says_what_it_is() -> None:
     parts = all_parts()
-    assert {"crash", "network"} <= parts.keys()
+    assert {"clients", "crash", "network"} <= parts.keys()
     assert all(part.about for part in parts.values())
 
 

@@ -31,6 +31,7 @@ class Fleet(Cluster):
         self._port = 0
         self.server: Member | None = None
         self.machines: dict[str, RemoteMachine] = {}
+        self.hosts: dict[str, Member] = {}
 
     async def start_server(self) -> Address:
         """Start it, again on the port that it had. Raises UserError."""
@@ -58,9 +59,16 @@ class Fleet(Cluster):
         mount = f"{server}:{EXPORT}={MOUNTPOINT}" + (f",{options}" if options else "")
         member = await self.start(name, ("client", "--name", name, "--mount", mount, "--cache", "8MiB", "--strict"))
         assert member.daemon.control is not None
+        self.hosts[name] = member
+        if name in self.machines:
+            await self.machines[name].close()  # its earlier life's
         machine = RemoteMachine(member.daemon.control, timeout_s=CALL_TIMEOUT_S)
         self.machines[name] = machine
         return machine
+
+    async def kill_client(self, name: str) -> None:
+        """SIGKILL; `start_client` brings it back."""
+        await self.kill(self.hosts.pop(name))
 
     async def stop(self) -> None:
         for machine in self.machines.values():

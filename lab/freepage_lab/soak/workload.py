@@ -68,17 +68,28 @@ class BlockFile:
         self.name = name
         self.synced = [0] * FILE_BLOCKS
         self.newest = [0] * FILE_BLOCKS
+        self._last = [0] * FILE_BLOCKS
+        """the last version ever made of each block: not the newest any more when its writer died with it"""
 
     def write(self, first: int, count: int) -> bytes:
         """The next version of some blocks, which counts as written from now on."""
         pieces = []
         for index in range(first, first + count):
-            self.newest[index] += 1
+            self._last[index] += 1
+            self.newest[index] = self._last[index]
             pieces.append(content(self.name, index, self.newest[index]))
         return b"".join(pieces)
 
     def expected(self, first: int, count: int) -> bytes:
         return b"".join(content(self.name, index, self.newest[index]) for index in range(first, first + count))
+
+    def adopt(self, data: bytes) -> list[str]:
+        """The writer was killed: what others find now is the newest. What is wrong with it, as in `examine`."""
+        wrong, _, _ = self.examine(data)
+        if not wrong:
+            blocks = [data[index * BLOCK :][:8].ljust(8, b"\0") for index in range(FILE_BLOCKS)]
+            self.newest = [struct.unpack(">Q", block)[0] for block in blocks]
+        return wrong
 
     def examine(self, data: bytes) -> tuple[list[str], int, int]:
         """What is wrong with ``data`` as the file's content, how many fsynced bytes it holds, and how many blocks are
@@ -124,6 +135,12 @@ class Writer:
             path = f"/mnt/{file.name}"
             fd = self._fds[file.name] = await self._call("open", self._task.open(path, os.O_RDWR | os.O_CREAT))
         return fd
+
+    def restart(self, machine: RemoteMachine) -> None:
+        """Its host was killed and is back: nothing is open any more."""
+        self.machine = machine
+        self._task = None
+        self._fds.clear()
 
     async def work(self, stop: asyncio.Event) -> None:
         """Work until ``stop``, then sync everything: from then on every byte is to be found on disk."""
@@ -201,15 +218,23 @@ async def finished(work: Awaitable[object]) -> bool:
     return True
 
 
-async def read_by(machine: RemoteMachine, file: BlockFile, watch: Stopwatch) -> tuple[list[str], int]:
-    """Have a client read a file that another one has synced and closed; what is wrong, and bytes verified."""
+async def read_whole(machine: RemoteMachine, file: BlockFile, watch: Stopwatch) -> bytes:
+    """What a client finds in a file that it opens now; nothing where there is none."""
     task = await machine.task()
     try:
         fd = await watch("open by a reader", task.open(f"/mnt/{file.name}", os.O_RDONLY))
         data = await watch("read by a reader", task.pread(fd, FILE_BLOCKS * BLOCK, 0))
         await task.close(fd)
+    except FileNotFoundError:
+        return b""
     finally:
         await task.exit()
+    return data
+
+
+async def read_by(machine: RemoteMachine, file: BlockFile, watch: Stopwatch) -> tuple[list[str], int]:
+    """Have a client read a file that another one has synced and closed; what is wrong, and bytes verified."""
+    data = await read_whole(machine, file, watch)
     wrong, verified, behind = file.examine(data)
     if behind:
         wrong.append(f"{file.name}: a reader sees {behind} blocks older than what was synced")

@@ -133,6 +133,10 @@ def server(
             "nothing for port 0).",
         ),
     ] = None,
+    handle_age: Annotated[
+        float | None,
+        typer.Option("--handle-age", min=0.0, metavar="DAYS", help="At start, give up file handles older than this."),
+    ] = None,
     control: ControlOption = "127.0.0.1:0",
     metrics: MetricsOption = "127.0.0.1:0",
     token_file: TokenOption = None,
@@ -177,6 +181,7 @@ def server(
         exports=tuple(exports),
         listen=parse_address(listen),
         state=state,
+        handle_age_s=None if handle_age is None else handle_age * 86400,
         control=parse_address(control),
         metrics=_address_or_none(metrics),
         token_file=token_file,

@@ -6,17 +6,30 @@ import asyncio
 import os
 import sqlite3
 import stat
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from freepage_proto.nfs3 import CommitArgs, FileHandle, FType3, GetattrArgs, NfsStat3, RemoveArgs, RenameArgs, StableHow
+from freepage_proto.nfs3 import (
+    NFS3_FHSIZE,
+    CommitArgs,
+    FileHandle,
+    FType3,
+    GetattrArgs,
+    NfsStat3,
+    RemoveArgs,
+    RenameArgs,
+    StableHow,
+)
 from freepage_proto.rpc import Procedure
 from freepage_runtime.errors import UserError
 from freepage_server.io import directory as directory_module
 from freepage_server.io.directory import DirectoryStorage
 from freepage_server.io.state import InodeTable, ServerState, default_state_directory
+from freepage_server.nfsd.errors import NfsError
+from freepage_server.nfsd.handles import HandleCodec, export_id
 from freepage_server.nfsd.storage import Key
 from nfsd_rig import Rig
 
@@ -333,6 +346,39 @@ def test_a_state_directory_is_for_one_server(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="--state"):
         ServerState(tmp_path / "file" / "state")
+
+
+def test_a_key_that_is_too_old_is_made_anew(tmp_path: Path) -> None:
+    state = ServerState(tmp_path / "state")
+    key = state.secret()
+    assert state.secret(max_age_s=3600.0) == key
+    long_ago_s = time.time() - 7200.0
+    os.utime(tmp_path / "state" / "handle-key", (long_ago_s, long_ago_s))
+    assert state.secret() == key
+    fresh = state.secret(max_age_s=3600.0)
+    assert fresh != key
+    assert state.secret(max_age_s=3600.0) == fresh
+    assert HandleCodec(fresh).encode(1, b"k" * 16) != HandleCodec(key).encode(1, b"k" * 16)
+    with pytest.raises(NfsError):
+        HandleCodec(fresh).decode(HandleCodec(key).encode(1, b"k" * 16))
+    state.close()
+
+
+def test_a_handle_of_one_export_opens_no_other(tmp_path: Path) -> None:
+    """Not with another export's id in it, and no bit of it may differ; whoever has the key may say what he likes."""
+    codec = HandleCodec(b"secret")
+    handle = codec.encode(export_id("/a"), b"k" * 16)
+    assert codec.decode(handle) == (export_id("/a"), b"k" * 16)
+    assert len(handle) <= NFS3_FHSIZE
+    forged = [handle[:1] + export_id("/b").to_bytes(8, "big") + handle[9:], handle + b"\0", handle[:-1]]
+    for bit in range(8 * len(handle)):
+        changed = bytearray(handle)
+        changed[bit // 8] ^= 1 << bit % 8
+        forged.append(bytes(changed))
+    for each in forged:
+        with pytest.raises(NfsError) as caught:
+            codec.decode(each)
+        assert caught.value.status is NfsStat3.BADHANDLE
 
 
 def test_where_state_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -49,8 +49,9 @@ class ServerSettings(DaemonSettings):
     """``state`` is the directory where the server keeps the key of its file handles and where each file was seen.
 
     None: a directory of the user's named after the server (`default_state_directory`); but a server on any free port
-    keeps nothing, because no client will find it there again. Half of ``stop_grace_s`` is for calls under way when the
-    server is told to stop, and half for writing out what was UNSTABLE.
+    keeps nothing, because no client will find it there again. ``handle_age_s`` is how old that key may be when the
+    server begins; None: any age. Half of ``stop_grace_s`` is for calls under way when the server is told to stop, and
+    half for writing out what was UNSTABLE.
     """
 
     exports: tuple[ExportSetting, ...]
@@ -58,6 +59,7 @@ class ServerSettings(DaemonSettings):
     max_calls: int = MAX_EXECUTING_CALLS
     stop_grace_s: float = STOP_GRACE_S
     state: Path | None = None
+    handle_age_s: float | None = None
 
 
 def open_state(settings: ServerSettings) -> ServerState | None:
@@ -102,10 +104,11 @@ async def run_server(settings: ServerSettings) -> None:
     """Serve until SIGTERM or SIGINT. Raises UserError when it cannot begin."""
     state = open_state(settings)
     try:
+        secret = secrets.token_bytes(32) if state is None else state.secret(settings.handle_age_s)
         exports = open_exports(settings.exports, state)
         try:
             async with Frame("server", settings) as frame:
-                await _serve(settings, frame, exports, secrets.token_bytes(32) if state is None else state.secret())
+                await _serve(settings, frame, exports, secret)
         finally:
             close_exports(exports)
     finally:

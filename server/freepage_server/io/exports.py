@@ -11,6 +11,7 @@
     rsize = "64KiB"                         # 1MiB
     wsize = "64KiB"                         # 1MiB
     sync = false                            # true
+    wcc_on_write = "full"                   # "none", as knfsd
 
 Every mistake is one line that says where it is.
 """
@@ -29,7 +30,7 @@ from freepage_runtime.errors import SettingError, UserError
 from freepage_runtime.settings import format_size, parse_size
 from freepage_server.io.directory import DirectoryStorage
 from freepage_server.io.state import ServerState
-from freepage_server.nfsd.export import MAX_PAYLOAD, NOBODY, Export, Network, Squash
+from freepage_server.nfsd.export import MAX_PAYLOAD, NOBODY, Export, Network, Squash, WccOnWrite
 
 PAGE_SIZE = 4096
 
@@ -52,13 +53,14 @@ class ExportSetting:
     rsize: int = MAX_PAYLOAD
     wsize: int = MAX_PAYLOAD
     sync: bool = True
+    wcc_on_write: WccOnWrite = "none"
 
     @classmethod
     def parse(cls, text: str) -> Self:
         """``DIR[:/NAME][,OPTION...]``; raises SettingError.
 
         Options: ro, rw, sync, async, root_squash, no_root_squash, all_squash, anonuid=N, anongid=N, rsize=SIZE,
-        wsize=SIZE, clients=ADDRESS+NETWORK+...
+        wsize=SIZE, wcc_on_write=none|full, clients=ADDRESS+NETWORK+...
         """
         place, *options = text.split(",")
         directory, colon, name = place.rpartition(":/")
@@ -88,7 +90,8 @@ class ExportSetting:
             else:
                 raise SettingError(
                     f"not an option of an export: {option!r} (ro, rw, sync, async, root_squash, no_root_squash, "
-                    "all_squash, anonuid=N, anongid=N, rsize=SIZE, wsize=SIZE, clients=ADDRESS+NETWORK)"
+                    "all_squash, anonuid=N, anongid=N, rsize=SIZE, wsize=SIZE, wcc_on_write=none|full, "
+                    "clients=ADDRESS+NETWORK)"
                 )
         return cls(directory=Path(directory), name=f"/{name}", **values)
 
@@ -103,6 +106,8 @@ class ExportSetting:
             f"rsize={format_size(self.rsize).replace(' ', '')}",
             f"wsize={format_size(self.wsize).replace(' ', '')}",
         ]
+        if self.wcc_on_write != "none":
+            options.append(f"wcc_on_write={self.wcc_on_write}")
         clients = " ".join(str(client) for client in self.clients) or "*"
         return f"{self.name} {self.directory} {clients} ({','.join(options)})"
 
@@ -162,6 +167,12 @@ def _size(value: object) -> int:
     return size
 
 
+def _wcc_on_write(value: object) -> WccOnWrite:
+    if value != "none" and value != "full":
+        raise ValueError(f'expected "none" or "full", not {value!r}')
+    return "full" if value == "full" else "none"
+
+
 def _truth(value: object) -> bool:
     if not isinstance(value, bool):
         raise ValueError(f"expected true or false, not {value!r}")
@@ -174,6 +185,7 @@ _VALUES: dict[str, Callable[[object], object]] = {
     "clients": _clients,
     "rsize": _size,
     "wsize": _size,
+    "wcc_on_write": _wcc_on_write,
 }
 _KEYS: dict[str, tuple[str, Callable[[object], object]]] = {
     "directory": ("directory", _text),
@@ -305,6 +317,7 @@ def _open(setting: ExportSetting, state: ServerState | None) -> Export:
             clients=setting.clients,
             max_read=setting.rsize,
             max_write=setting.wsize,
+            wcc_on_write=setting.wcc_on_write,
         )
     except OSError as error:
         storage.close()

@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+from freepage_runtime.clock import wall_ns
 from freepage_runtime.errors import UserError
 from freepage_runtime.logs import fields
 from freepage_runtime.token import load_or_create
@@ -227,9 +228,16 @@ class ServerState:
     def close(self) -> None:
         os.close(self._lock)
 
-    def secret(self) -> bytes:
-        """The key of file handles; made at the first start, 0600."""
-        return load_or_create(self.directory / "handle-key").encode()
+    def secret(self, max_age_s: float | None = None) -> bytes:
+        """The key of file handles; made at the first start, 0600.
+
+        A key older than ``max_age_s`` is made anew, and every handle of before is BADHANDLE.
+        """
+        path = self.directory / "handle-key"
+        if max_age_s is not None and path.exists() and wall_ns() - path.stat().st_mtime_ns > max_age_s * 1e9:
+            log.warning("the handle key is too old: clients have to mount again", extra=fields(path=path))
+            path.unlink()
+        return load_or_create(path).encode()
 
     def table_for(self, export: str) -> Callable[[Key], InodeTable]:
         """What `DirectoryStorage` takes: from the key of an exported directory to its table."""

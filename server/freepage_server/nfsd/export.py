@@ -12,6 +12,7 @@ from freepage_server.nfsd.handles import export_id
 from freepage_server.nfsd.storage import Storage
 
 Squash = Literal["none", "root", "all"]
+WccOnWrite = Literal["none", "full"]
 
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -43,7 +44,8 @@ class Export:
 
     ``sync``: a reply waits until what it says is on stable storage, as with knfsd's ``sync`` exports; otherwise it
     waits until it is in the kernel. ``clients`` are the only ones who may use it; none: everybody. ``max_read`` and
-    ``max_write`` bound READ and WRITE in bytes.
+    ``max_write`` bound READ and WRITE in bytes. ``wcc_on_write``: whether replies to WRITE and COMMIT say what the
+    attributes were before; knfsd's say nothing.
     """
 
     name: str
@@ -56,6 +58,7 @@ class Export:
     clients: tuple[Network, ...] = ()
     max_read: int = MAX_PAYLOAD
     max_write: int = MAX_PAYLOAD
+    wcc_on_write: WccOnWrite = "none"
     id: int = field(init=False)
 
     def __post_init__(self) -> None:

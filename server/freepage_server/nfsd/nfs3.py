@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any
 
 from freepage_proto.nfs3 import (
     AccessArgs,
@@ -57,6 +57,7 @@ from freepage_proto.nfs3 import (
 )
 from freepage_proto.rpc import AuthSys, CallHeader, Procedure
 from freepage_server.nfsd.errors import NfsError, nfsstat3
+from freepage_server.nfsd.export import WccOnWrite
 from freepage_server.nfsd.fh import Fh
 from freepage_server.nfsd.handles import HandleCodec
 from freepage_server.nfsd.permission import granted
@@ -65,7 +66,6 @@ from freepage_server.nfsd.vfs import Vfs
 
 PAGE_SIZE = 4096
 
-WccOnWrite = Literal["none", "full"]
 Resolve = Callable[[FileHandle, CallHeader], "tuple[Fh, AuthSys]"]
 """From a handle and the caller to the inode and the credential he has there.
 
@@ -221,7 +221,7 @@ class Nfs3:
             data: Data = args.data
             if count < len(data):
                 data = memoryview(data)[:count]
-            if self.wcc_on_write == "full":
+            if "full" in (self.wcc_on_write, fh.export.wcc_on_write):
                 fh.fill_pre_attrs()
             # The verifier of before: data that came, were written out and lost in between must not look safe.
             verf = self.verf()
@@ -233,7 +233,7 @@ class Nfs3:
         fh = None
         with Outcome() as outcome:
             fh, cred = self.resolve(args.file, header)
-            if self.wcc_on_write == "full":
+            if "full" in (self.wcc_on_write, fh.export.wcc_on_write):
                 fh.fill_pre_attrs()
             await self.vfs.commit(fh, args.offset, args.count, cred)
             return CommitRes(outcome.status, fh.wcc(), self.verf())

@@ -43,14 +43,14 @@ from freepage_proto.rpc import AuthSys, CallHeader, Procedure, RpcGarbageArgs
 from freepage_server.nfsd.drc import CACHED as REPLY_CACHED
 from freepage_server.nfsd.drc import ReplyCache
 from freepage_server.nfsd.errors import NfsError, nfsstat3
-from freepage_server.nfsd.export import LOCAL_PEER, MAX_PAYLOAD, Export
+from freepage_server.nfsd.export import LOCAL_PEER, MAX_PAYLOAD, Export, WccOnWrite
 from freepage_server.nfsd.fh import Fh
 from freepage_server.nfsd.filecache import FileCache
 from freepage_server.nfsd.flusher import Clock, Flusher
 from freepage_server.nfsd.handles import HandleCodec
 from freepage_server.nfsd.lockd import LockManager
 from freepage_server.nfsd.mountd import MountDaemon
-from freepage_server.nfsd.nfs3 import Handler, Nfs3, WccOnWrite
+from freepage_server.nfsd.nfs3 import Handler, Nfs3
 from freepage_server.nfsd.nfsacl import getacl
 from freepage_server.nfsd.stats import ProcedureStats, ServerStats
 from freepage_server.nfsd.vfs import Vfs

@@ -102,6 +102,7 @@ def private_directories(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pa
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TMPDIR", str(scratch))
         patch.setenv("FREEPAGE_RUNTIME_DIR", str(runtime))
+        patch.setenv("FREEPAGE_STATE_DIR", str(private / "state"))  # or servers of two sessions would meet in ~
         patch.setattr(tempfile, "tempdir", None)  # it remembers the first answer
         _adopt_orphans()
         before = _children()

@@ -411,6 +411,7 @@ def load(
         list[str], typer.Option("--fail-if", metavar="EXPR", help="'p99_ms>50', 'orphans>0', ... (repeatable).")
     ] = [],  # noqa: B006
     keep: Annotated[bool, typer.Option("--keep", help="Leave the files there.")] = False,
+    demo: Annotated[bool, typer.Option("--demo", help="On a server and two clients of its own.")] = False,
     list_: Annotated[bool, typer.Option("--list", help="List the profiles and end.")] = False,
     show: Annotated[bool, typer.Option("--show", help="Print the profile as TOML and end.")] = False,
 ) -> None:
@@ -445,6 +446,7 @@ def load(
         csv_file=csv_file,
         fail_if=tuple(fail_if),
         keep=keep,
+        demo=demo,
     )
     raise typer.Exit(command.load(options))
 

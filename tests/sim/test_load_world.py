@@ -42,6 +42,7 @@ class SimHost:
     def __init__(self, name: str, machine: Machine) -> None:
         self.name = name
         self.base = "/mnt"
+        self.export = "server:/export"
         self.memory_bytes = MEMORY
         self.machine = machine
         self.tasks: list[SimTask] = []

@@ -41,7 +41,7 @@ def spec(plan: Plan, hosts: Sequence[RemoteHost], token: str | None) -> dict[str
 
 
 def describe(host: RemoteHost) -> dict[str, Any]:
-    return {"target": dataclasses.astuple(host.target), "base": host.base, "memory_bytes": host.memory_bytes}
+    return {"target": dataclasses.astuple(host.target), "what": [host.base, host.export, host.memory_bytes]}
 
 
 def _profile(data: Mapping[str, Any]) -> Profile:
@@ -158,8 +158,9 @@ class _Child:
         hosts = []
         for each in data:
             target = Target(*each["target"])
+            base, export, memory_bytes = each["what"]
             if target.name not in self._remote:
-                self._remote[target.name] = RemoteHost(target, each["base"], each["memory_bytes"], self._token)
+                self._remote[target.name] = RemoteHost(target, base, export, memory_bytes, self._token)
             hosts.append(self._remote[target.name])
         return hosts
 

@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import json
 import secrets
+import tempfile
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,32 +16,46 @@ from typing import Any, Protocol, TypeVar
 from rich.console import Console
 
 from freepage_lab.daemons import load_token
+from freepage_lab.demo.cluster import Cluster
 from freepage_lab.load import metrics
 from freepage_lab.load.child import ChildGenerator
-from freepage_lab.load.generator import Generator, Plan, explain
+from freepage_lab.load.generator import ENDS_S, Generator, Plan, all_or_stop, explain
 from freepage_lab.load.meter import Growth, Meter
 from freepage_lab.load.profile import Profile, load_profile, parse_seconds, shipped
 from freepage_lab.load.result import Result, examples, knows
+from freepage_lab.load.status import LoadStatus
 from freepage_lab.load.tally import Tally
-from freepage_lab.load.targets import RemoteHost, Where, ask, choose_bases, parse_discover, wait_for_targets
+from freepage_lab.load.targets import (
+    RemoteHost,
+    Target,
+    Where,
+    ask,
+    choose_bases,
+    export_at,
+    parse_discover,
+    wait_for_targets,
+)
 from freepage_lab.load.thresholds import Threshold, parse_threshold
 from freepage_lab.load.view import LiveView, Look, PlainView, print_result
 from freepage_runtime.cache_metrics import metrics_page
-from freepage_runtime.control_client import ControlError
+from freepage_runtime.control_client import ControlError, DaemonInfo
 from freepage_runtime.errors import UserError
 from freepage_runtime.httpd import HttpServer, text_page
 from freepage_runtime.process import StopEvent, stop_on_signals
 from freepage_runtime.settings import Address
+from freepage_runtime.status_page import page_routes
 
 LOOK_EVERY_S = 0.5
 METER_EVERY_S = 1.0
 FIND_EVERY_S = 5.0
 CLEAN_S = 60.0
 CLEAN_AFTER_INTERRUPT_S = 4.0
-"""How long removing the files may take; less when the user has pressed Ctrl-C, as the server may be away."""
+CLEAN_WHEN_STUCK_S = 0.5
+"""How long removing the files may take; less after Ctrl-C, and least when operations were stuck already: then a server
+is away, and a user who presses Ctrl-C does not want to wait for it."""
 
-PREPARING_ENDS_S = 2.0
-"""How long the calls of the preparation may take after Ctrl-C."""
+DEMO_CLIENTS = ("client1", "client2")
+DEMO_CACHE = "32MiB"
 
 FAILED = 1
 INTERRUPTED = 130
@@ -70,6 +85,7 @@ class Options:
     csv_file: Path | None = None
     fail_if: tuple[str, ...] = ()
     keep: bool = False
+    demo: bool = False
 
 
 class AnyGenerator(Protocol):
@@ -98,7 +114,10 @@ def load(options: Options, console: Console | None = None) -> int:
     for option, file in (("--json", options.json_file), ("--csv", options.csv_file)):
         if file is not None and not file.absolute().parent.is_dir():
             raise UserError(f"{option} {file}: there is no such directory")
-    result = asyncio.run(_Load(profile, options, console).until_stopped())
+    if options.demo:
+        result = asyncio.run(_with_own_cluster(profile, options, console))
+    else:
+        result = asyncio.run(_Load(profile, options, console).until_stopped())
     figures = result.figures()
     crossed = [threshold for threshold in thresholds if threshold.crossed(figures)]
     print_result(console, result, [_complaint(threshold, figures) for threshold in crossed])
@@ -106,6 +125,39 @@ def load(options: Options, console: Console | None = None) -> int:
     if result.interrupted and profile.duration_s is not None:
         return INTERRUPTED
     return FAILED if crossed else 0
+
+
+async def _with_own_cluster(profile: Profile, options: Options, console: Console) -> Result:
+    """The load on a server and clients started for it, which end with it."""
+    with tempfile.TemporaryDirectory(prefix="freepage-load-", ignore_cleanup_errors=True) as name:
+        directory = Path(name)
+        (directory / "export").mkdir()
+        async with Cluster(directory) as cluster:
+            with stop_on_signals() as stop:
+                starting = asyncio.ensure_future(_start_cluster(cluster, directory))
+                stopped = asyncio.ensure_future(stop.wait())
+                await asyncio.wait((starting, stopped), return_when=asyncio.FIRST_COMPLETED)
+                stopped.cancel()
+                if stop.is_set():
+                    starting.cancel()
+                    raise _Stopped
+                targets = starting.result()
+            where = Where(targets=targets)
+            return await _Load(profile, dataclasses.replace(options, where=where), console).until_stopped()
+
+
+async def _start_cluster(cluster: Cluster, directory: Path) -> list[Target]:
+    quiet = ["--listen", "127.0.0.1:0"], ["--log-level", "warning"]
+    export = f"{directory / 'export'}:/export"
+    server = await cluster.start("server", ["server", "--name", "server", "--export", export, *quiet[0], *quiet[1]])
+    mount = f"{server.daemon.grpc}:/export=/mnt"
+    clients = await asyncio.gather(
+        *(
+            cluster.start(name, ["client", "--name", name, "--mount", mount, "--cache", DEMO_CACHE, *quiet[1]])
+            for name in DEMO_CLIENTS
+        )
+    )
+    return [Target(client.daemon.name, client.daemon.control) for client in clients if client.daemon.control]
 
 
 def _complaint(threshold: Threshold, figures: dict[str, float | None]) -> str:
@@ -238,8 +290,10 @@ class _Load:
         if self._options.metrics is None:
             return
         registry = metrics.registry(self._profile, lambda: (self._tally(), len(self._hosts)))
+        status = LoadStatus(self._profile, self._look, self._facts)
         http = HttpServer(
             {
+                **page_routes(status),
                 "/healthz": lambda request: text_page("ok\n"),
                 "/metrics": lambda request: metrics_page(registry, request),
             },
@@ -248,7 +302,21 @@ class _Load:
         )
         address = await http.start()
         stack.push_async_callback(http.close)
-        self._console.print(f"metrics: {address.url('/metrics')}", markup=False)
+        sampling = asyncio.ensure_future(status.history.keep())
+        stack.callback(sampling.cancel)
+        self._console.print(f"status and metrics: {address.url('/')}", markup=False)
+
+    def _facts(self) -> list[tuple[str, str]]:
+        """What the status page says about this load."""
+        profile = self._profile
+        return [
+            ("profile", profile.about),
+            ("phase", self._phase),
+            ("loop", f"open, {profile.rate:g} operations/s" if profile.rate else "closed"),
+            ("workers", f"{profile.workers} on each client, {len(self._generators)} processes"),
+            ("clients", ", ".join(sorted(self._hosts))),
+            ("seed", str(self._seed)),
+        ]
 
     async def _find(self) -> None:
         options = self._options
@@ -256,9 +324,12 @@ class _Load:
         found = await wait_for_targets(options.where, self._token, options.wait_s)
         bases = choose_bases(found, options.path, together=together)
         for target, info in found:
-            self._hosts[target.name] = RemoteHost(target, bases[target.name], info.memory_bytes, self._token)
+            self._hosts[target.name] = self._host(target, info, bases[target.name])
         self._meter.watch(host.target for host in self._hosts.values())
         await self._meter.look()
+
+    def _host(self, target: Target, info: DaemonInfo, base: str) -> RemoteHost:
+        return RemoteHost(target, base, export_at(info, base), info.memory_bytes, self._token)
 
     async def _start(self, stack: contextlib.AsyncExitStack) -> None:
         processes = min(self._options.processes, self._profile.workers)
@@ -280,9 +351,8 @@ class _Load:
         try:
             await asyncio.wait((preparing, stopped), return_when=asyncio.FIRST_COMPLETED)
             if not preparing.done():
-                for generator in self._generators:
-                    generator.stop(at_once=True)
-                await asyncio.wait((preparing,), timeout=PREPARING_ENDS_S)
+                self._stop_generators()
+                await asyncio.wait((preparing,), timeout=ENDS_S)
             if self._stop.is_set():
                 raise _Stopped
             preparing.result()
@@ -291,10 +361,14 @@ class _Load:
                 task.cancel()
             await asyncio.gather(preparing, stopped, return_exceptions=True)
 
+    def _stop_generators(self) -> None:
+        for generator in self._generators:
+            generator.stop(at_once=True)
+
     async def _prepare(self) -> None:
         self._phase = "preparing"
         await self._generators[0].prepare_shared()
-        await asyncio.gather(*(generator.prepare() for generator in self._generators))
+        await all_or_stop((generator.prepare() for generator in self._generators), self._stop_generators)
 
     # --- the load ---------------------------------------------------------------------------------------------------
 
@@ -338,7 +412,7 @@ class _Load:
                         bases = choose_bases([(target, info)], self._options.path, together=False)
                     except UserError:
                         continue  # not ready yet: the next time
-                    hosts[target.name] = RemoteHost(target, bases[target.name], info.memory_bytes, self._token)
+                    hosts[target.name] = self._host(target, info, bases[target.name])
             if hosts.keys() != self._hosts.keys() and hosts:
                 self._hosts = hosts
                 self._meter.watch(host.target for host in hosts.values())
@@ -356,7 +430,8 @@ class _Load:
             self._left_behind.append(f"{where} (--keep)")
             return
         self._phase = "cleaning up"
-        limit_s = CLEAN_AFTER_INTERRUPT_S if self._stop.is_set() else CLEAN_S
+        stuck = any(what == "unfinished" for _, what in self._tally().errors)
+        limit_s = CLEAN_S if not self._stop.is_set() else CLEAN_WHEN_STUCK_S if stuck else CLEAN_AFTER_INTERRUPT_S
         try:
             async with asyncio.timeout(limit_s):
                 await _all(generator.clean() for generator in self._generators)
@@ -422,4 +497,5 @@ def make_where(addresses: Sequence[str], names: Sequence[str], discover: str | N
     """Raises UserError when the options contradict each other."""
     if discover is not None and (addresses or names):
         raise UserError("--discover finds the clients itself: leave --address and --name out")
-    return Where(addresses, names, None if discover is None else parse_discover(discover))
+    found = None if discover is None else parse_discover(discover)
+    return Where(addresses=addresses, names=names, discover=found)

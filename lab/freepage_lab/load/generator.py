@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import errno
 import random
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -28,6 +28,9 @@ RETRY_S = 0.5
 UNFINISHED_S = 5.0
 """How long operations under way may take after the end."""
 
+ENDS_S = 2.0
+"""How long preparing may go on after it has failed elsewhere, or after Ctrl-C."""
+
 
 class Host(Protocol):
     """A client host: its name, where the load's directory goes, and how to begin a task there."""
@@ -36,6 +39,11 @@ class Host(Protocol):
     def name(self) -> str: ...
     @property
     def base(self) -> str: ...
+    @property
+    def export(self) -> str:
+        """What lies there: hosts with the same one see the same files."""
+        ...
+
     @property
     def memory_bytes(self) -> int | None: ...
 
@@ -173,8 +181,7 @@ class Generator:
             for files in self.shared_sets(host).values():
                 for file in files.files:
                     file.present = True
-        async with _gathered(worker.prepare() for workers in self._workers.values() for worker in workers):
-            pass
+        await all_or_stop((worker.prepare() for workers in self._workers.values() for worker in workers), self.stop)
 
     async def run(self) -> None:
         """Until `stop`, or until every operation of a counted load is done."""
@@ -256,28 +263,44 @@ class Generator:
                 worker.gone = True
 
     async def clean(self) -> None:
-        """Remove each worker's files. Raises OSError or ControlError."""
-        async with _gathered(worker.clean() for workers in self._workers.values() for worker in workers):
-            pass
+        """Remove each worker's files. Raises OSError; a daemon that cannot be asked leaves its files to the others."""
+        await all_or_stop((worker.clean() for workers in self._workers.values() for worker in workers), self.stop)
 
     async def clean_shared(self) -> None:
-        """Remove the load's directory wherever a host sees it. Raises OSError or ControlError."""
+        """Remove the load's directory from every export. Raises OSError, or ControlError when no host can be asked."""
+        removed, problems = set(), {}
         for host in self.hosts.values():
-            task = await host.begin()
-            await Program(task, {}, self.tally, chance=random.Random(0), now=self.now, verify=False).remove(
-                self.root(host)
-            )
-            await task.exit()
+            if host.export in removed:
+                continue
+            try:
+                task = await host.begin()
+                program = Program(task, {}, self.tally, chance=random.Random(0), now=self.now, verify=False)
+                await program.remove(self.root(host))
+                await task.exit()
+                removed.add(host.export)
+            except ControlError as error:
+                problems[host.export] = error
+        for export, problem in problems.items():
+            if export not in removed:
+                raise problem
 
 
-@contextlib.asynccontextmanager
-async def _gathered(work: Iterable[Coroutine[Any, Any, None]]) -> AsyncIterator[None]:
-    """All of it at once; the first failure ends the rest and is raised."""
+async def all_or_stop(work: Iterable[Coroutine[Any, Any, None]], stop: Callable[[], None]) -> None:
+    """All of it at once. At the first failure ``stop`` asks the rest to end, and then that failure is raised.
+
+    They end by themselves, or after `ENDS_S` by being cancelled: a system call that is cut off here goes on over there,
+    and would put a file into a directory that is being removed.
+    """
     tasks = [asyncio.ensure_future(each) for each in work]
     try:
-        for task in asyncio.as_completed(tasks):
-            await task
-        yield
+        if not tasks:
+            return
+        done, rest = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+        if rest:
+            stop()
+            await asyncio.wait(rest, timeout=ENDS_S)
+        for task in done:
+            task.result()
     finally:
         for task in tasks:
             task.cancel()
@@ -389,11 +412,11 @@ class _Worker:
             with contextlib.suppress(ControlError):  # the task may be lost with its daemon
                 await self._task.exit()  # what is open would be renamed by its unlink, not removed
             self._task = None
-        task = await self.host.begin()
-        await Program(task, {}, self._tally, chance=self._chance, now=self._generator.now, verify=False).remove(
-            self._root
-        )
-        await task.exit()
+        with contextlib.suppress(ControlError):
+            task = await self.host.begin()
+            program = Program(task, {}, self._tally, chance=self._chance, now=self._generator.now, verify=False)
+            await program.remove(self._root)
+            await task.exit()
 
 
 def _words(error: OSError) -> str:

@@ -57,6 +57,17 @@ class Latencies:
         self.sum_s += other.sum_s
         self.max_s = max(self.max_s, other.max_s)
 
+    def since(self, before: Latencies) -> Latencies:
+        """What has been added since ``before``, an earlier state of the same. The maximum is that of all time."""
+        later = Latencies()
+        later.counts = {
+            number: n - before.counts.get(number, 0)
+            for number, n in self.counts.items()
+            if n > before.counts.get(number, 0)
+        }
+        later.count, later.sum_s, later.max_s = self.count - before.count, self.sum_s - before.sum_s, self.max_s
+        return later
+
     def percentile_s(self, percent: float) -> float:
         """The duration that ``percent`` of them did not exceed; 0 when there are none."""
         wanted, seen = percent / 100 * self.count, 0

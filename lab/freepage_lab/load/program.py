@@ -89,14 +89,21 @@ class Program:
         for file in working_set.files:
             if stopped():
                 return
-            version = file.rewritten()
-            fd = await self.task.open(file.path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+            try:
+                await self._fill(file, file.rewritten())
+            except OSError as error:
+                raise OSError(error.errno, error.strerror, file.path) from error
+            file.present, file.certain = True, not file.shared
+            self.tally.prepared_files += 1
+
+    async def _fill(self, file: LoadFile, version: int) -> None:
+        fd = await self.task.open(file.path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        try:
             for pos in range(0, file.size, CHUNK):
                 count = min(CHUNK, file.size - pos)
                 await self.task.pwrite(fd, content(file.identity, version, pos, count), pos)
+        finally:
             await self.task.close(fd)
-            file.present, file.certain = True, not file.shared
-            self.tally.prepared_files += 1
 
     async def remove(self, path: str) -> None:
         """rm -rf. Uncounted."""

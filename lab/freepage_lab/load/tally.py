@@ -41,8 +41,9 @@ class Tally:
 
     def fail(self, operation: str, what: str, why: str = "") -> None:
         self.errors[operation, what] += 1
-        if why and len(self.problems) < SHOWN_PROBLEMS:
-            self.problems.append(f"{operation}: {why}")
+        line = f"{operation}: {why}"
+        if why and len(self.problems) < SHOWN_PROBLEMS and line not in self.problems:
+            self.problems.append(line)
 
     @property
     def done(self) -> int:

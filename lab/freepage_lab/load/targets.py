@@ -35,8 +35,12 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Where:
-    """How the user names the daemons: ``addresses``, registered ``names`` (none: all), or ``discover`` a DNS name."""
+    """How the user names the daemons: ``addresses``, registered ``names`` (none: all), or ``discover`` a DNS name.
 
+    ``targets`` are known already.
+    """
+
+    targets: Sequence[Target] = ()
     addresses: Sequence[str] = ()
     names: Sequence[str] = ()
     discover: Address | None = None
@@ -48,6 +52,8 @@ class Where:
 
     async def find(self) -> list[Target]:
         """The daemons now; a DNS name without an address is an empty list. Raises UserError."""
+        if self.targets:
+            return list(self.targets)
         if self.discover is None:
             return [Target(d.name, d.control, d.tls) for d in choose(self.addresses, self.names, "client") if d.control]
         loop = asyncio.get_running_loop()
@@ -80,10 +86,11 @@ async def ask(target: Target, token: str | None, timeout_s: float = 5.0) -> Daem
 class RemoteHost:
     """A client daemon as a `generator.Host`."""
 
-    def __init__(self, target: Target, base: str, memory_bytes: int | None, token: str | None) -> None:
+    def __init__(self, target: Target, base: str, export: str, memory_bytes: int | None, token: str | None) -> None:
         self.target = target
         self.name = target.name
         self.base = base
+        self.export = export
         self.memory_bytes = memory_bytes
         self._machine = RemoteMachine(target.address, token=token, timeout_s=PATIENCE_S, tls=target.tls_files())
 
@@ -101,6 +108,14 @@ def mounts(info: DaemonInfo) -> dict[str, str]:
         source, _, mountpoint = line.partition(" ")
         result[mountpoint] = source
     return result
+
+
+def export_at(info: DaemonInfo, base: str) -> str:
+    """SERVER:/EXPORT/REST of a directory on that client; empty when nothing is mounted there."""
+    for mountpoint, source in sorted(mounts(info).items(), key=lambda pair: -len(pair[0])):
+        if base == mountpoint or base.startswith(mountpoint.rstrip("/") + "/"):
+            return source.rstrip("/") + base[len(mountpoint.rstrip("/")) :]
+    return ""
 
 
 def choose_bases(found: Sequence[tuple[Target, DaemonInfo]], path: str | None, *, together: bool) -> dict[str, str]:

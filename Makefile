@@ -90,6 +90,10 @@ $(PEERS): $(STAMP) requirements-bench.lock
 bench: $(PEERS)  ## speed as ratios, on an idle machine (ARGS="hit wire --json FILE")
 	@$(BIN)/freepage bench $(ARGS)
 
+.PHONY: test-cluster
+test-cluster: $(STAMP)  ## the compose cluster, on a Docker engine
+	$(BIN)/python -m pytest -q --cluster tests/e2e/test_cluster.py $(ARGS)
+
 # Printed before the run and again by Hypothesis when a test fails: make explore SEED=n repeats it.
 SEED ?= $(shell od -An -N4 -tu4 /dev/urandom | tr -d ' ')
 .PHONY: explore
@@ -145,6 +149,10 @@ lock:  ## resolve the dependencies anew (UPGRADE=--upgrade takes newer versions)
 	$(UV_COMPILE) --group build -c requirements-dev.lock -o requirements-build.lock
 	$(UV_COMPILE) --group proto -o requirements-proto.lock
 	$(UV_COMPILE) --group bench -c requirements-dev.lock -o requirements-bench.lock
+
+.PHONY: dashboards
+dashboards: $(STAMP)  ## write deploy/grafana/dashboards/*.json from the code beside them
+	PYTHONPATH=deploy/grafana $(BIN)/python -m freepage_grafana
 
 .PHONY: clean
 clean:  ## remove caches and build outputs; the environment stays

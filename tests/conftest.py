@@ -31,6 +31,7 @@ hypothesis.settings.load_profile(PROFILE)
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--full", action="store_true", help="run the tests marked slow, too")
+    parser.addoption("--cluster", action="store_true", help="run the tests of the compose cluster, too")
 
 
 def pytest_report_header(config: pytest.Config) -> str:
@@ -40,12 +41,14 @@ def pytest_report_header(config: pytest.Config) -> str:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if config.getoption("--full"):
-        return
-    skip = pytest.mark.skip(reason="slow: make test-all runs it")
+    skips = {
+        "slow": None if config.getoption("--full") else pytest.mark.skip(reason="slow: make test-all runs it"),
+        "cluster": None if config.getoption("--cluster") else pytest.mark.skip(reason="make test-cluster runs it"),
+    }
     for item in items:
-        if item.get_closest_marker("slow"):
-            item.add_marker(skip)
+        for name, skip in skips.items():
+            if skip is not None and item.get_closest_marker(name):
+                item.add_marker(skip)
 
 
 # --- tools -----------------------------------------------------------------------------------------------------------

@@ -200,7 +200,7 @@ class Frame:
         if address is None:
             return
         routes: dict[str, Route] = {
-            "/healthz": lambda request: health(),
+            "/healthz": lambda request: health() if self._starting is None else text_page("starting\n", status=503),
             "/metrics": lambda request: metrics_page(registry, request),
         }
         for path, file in proc_files.items():

@@ -30,11 +30,11 @@ START_S = 60.0
 _UNITS = {"s": 1.0, "m": 60.0}
 
 
-def hurried(rules: str) -> str:
+def hurried(rules: str, hurry: int = HURRY) -> str:
     """Rules with their durations divided: ``[1m]``, ``for: 15s``."""
 
     def shorter(match: re.Match[str]) -> str:
-        seconds = int(match[2]) * _UNITS[match[3]] / HURRY
+        seconds = int(match[2]) * _UNITS[match[3]] / hurry
         return f"{match[1]}{round(seconds * 1000)}ms{match[4]}"
 
     return re.sub(r"(\[|for: )(\d+)([sm])(\]|$)", shorter, rules, flags=re.MULTILINE)

@@ -1,0 +1,1 @@
+"""What the compose cluster needs beside its daemons."""

@@ -94,6 +94,10 @@ bench: $(PEERS)  ## speed as ratios, on an idle machine (ARGS="hit wire --json F
 test-cluster: $(STAMP)  ## the compose cluster, on a Docker engine
 	$(BIN)/python -m pytest -q --cluster tests/e2e/test_cluster.py $(ARGS)
 
+.PHONY: test-mount
+test-mount: $(STAMP)  ## everything about FUSE mounts: SQLite, git, fio, rsync, make, Python's own tests (15 minutes)
+	$(BIN)/python -m pytest -q --full tests/mount $(ARGS)
+
 # Printed before the run and again by Hypothesis when a test fails: make explore SEED=n repeats it.
 SEED ?= $(shell od -An -N4 -tu4 /dev/urandom | tr -d ' ')
 .PHONY: explore

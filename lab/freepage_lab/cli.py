@@ -69,6 +69,9 @@ TlsCaOption = Annotated[
     Path | None,
     typer.Option("--tls-ca", metavar="FILE", help="Only peers with a certificate of this authority (PEM)."),
 ]
+TlsServerNameOption = Annotated[
+    str | None, typer.Option("--tls-server-name", help="The name in servers' certificates, if not their address.")
+]
 CacheOption = Annotated[
     str, typer.Option("--cache", metavar="SIZE", help="Memory of the page cache, or [b]none[/b] for no limit.")
 ]
@@ -222,9 +225,7 @@ def client(
     tls_cert: TlsCertOption = None,
     tls_key: TlsKeyOption = None,
     tls_ca: TlsCaOption = None,
-    tls_server_name: Annotated[
-        str | None, typer.Option("--tls-server-name", help="The name in servers' certificates, if not their address.")
-    ] = None,
+    tls_server_name: TlsServerNameOption = None,
     cache: CacheOption = "256MiB",
     hook: HookOption = [],  # noqa: B006
     strict: StrictOption = False,
@@ -269,6 +270,92 @@ def client(
         parent_pid=parent_pid,
     )
     raise typer.Exit(run(run_client(settings)))
+
+
+# --- mount points ---------------------------------------------------------------------------------------------------
+
+
+@app.command(rich_help_panel=PANEL_RUN)
+def mount(
+    source: Annotated[str, typer.Argument(metavar="SERVER:/EXPORT", help="What to mount; SERVER is HOST:PORT.")],
+    directory: Annotated[str, typer.Argument(metavar="DIR", help="Where.")],
+    options: Annotated[
+        list[str],
+        typer.Option(
+            "--options", "-o", metavar="OPTIONS", help="nfs(5)'s, mount(8)'s, and mmap, nofreepage, cache=SIZE."
+        ),
+    ] = [],  # noqa: B006
+    foreground: Annotated[bool, typer.Option("--foreground", "-f", help="Stay, until unmounted or Ctrl-C.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", "-d", help="Stay, and print each request.")] = False,
+    allow_other: Annotated[
+        bool | None,
+        typer.Option("--allow-other/--no-allow-other", help="Let other users in (default: when root mounts)."),
+    ] = None,
+    name: Annotated[str | None, typer.Option("--name", help="Host name of the client (default: DIR-PID).")] = None,
+    control: ControlOption = "127.0.0.1:0",
+    metrics: MetricsOption = "127.0.0.1:0",
+    token_file: TokenOption = None,
+    tls_cert: TlsCertOption = None,
+    tls_key: TlsKeyOption = None,
+    tls_ca: TlsCaOption = None,
+    tls_server_name: TlsServerNameOption = None,
+    cache: CacheOption = "256MiB",
+    hook: HookOption = [],  # noqa: B006
+    strict: StrictOption = False,
+    seed: SeedOption = None,
+    log_level: LogLevelOption = "warning",
+    log_format: LogFormatOption = "text",
+    ready_fd: ReadyFdOption = None,
+    parent_pid: ParentOption = None,
+) -> None:
+    """Put an emulated client behind a directory of this machine, for any program to use (FUSE)."""
+    from freepage_client.io.fuse.options import parse_fuse_options
+    from freepage_lab.mount import start
+
+    fuse = parse_fuse_options(",".join(options))
+    place = start.check(source, directory)
+    if not (foreground or debug):
+        raise typer.Exit(start.in_background(_arguments))
+    from freepage_client.io.daemon import ClientSettings
+    from freepage_lab.mount.serve import MountRequest
+    from freepage_lab.mount.serve import mount as run_mount
+    from freepage_runtime.settings import parse_address
+    from freepage_runtime.tls import TlsSettings
+
+    request = MountRequest(
+        source=source,
+        directory=place,
+        options=fuse,
+        allow_other=allow_other,
+        client=ClientSettings(
+            name=name or "",
+            control=parse_address(control),
+            metrics=_address_or_none(metrics),
+            token_file=token_file,
+            tls=TlsSettings.given(tls_cert, tls_key, tls_ca, tls_server_name),
+            memory_bytes=_size_or_none(cache),
+            hook_policy=tuple(hook),
+            strict=strict,
+            seed=seed,
+            log_level=log_level,
+            log_format=log_format,
+            parent_pid=parent_pid,
+        ),
+        debug=debug,
+        ready_fd=ready_fd,
+    )
+    raise typer.Exit(run_mount(request))
+
+
+@app.command(rich_help_panel=PANEL_RUN)
+def umount(
+    directory: Annotated[str, typer.Argument(metavar="DIR", help="A mount point of freepage mount.")],
+    lazy: Annotated[bool, typer.Option("--lazy", "-l", help="Even if it is in use, now from the name space.")] = False,
+) -> None:
+    """Unmount, and name what is left: who keeps it busy, what leaked objects pin."""
+    from freepage_lab.mount.umount import umount as run_umount
+
+    raise typer.Exit(run_umount(directory, lazy=lazy))
 
 
 # --- lab ------------------------------------------------------------------------------------------------------------
@@ -703,7 +790,12 @@ def main(arguments: list[str] | None = None) -> None:
     sys.exit(_run(arguments))
 
 
+_arguments: list[str] = []
+"""The command line that runs, for a command that starts itself again in the background."""
+
+
 def _run(arguments: list[str] | None) -> int:
+    _arguments[:] = sys.argv[1:] if arguments is None else arguments
     try:
         code: Any = app(arguments, standalone_mode=False, prog_name="freepage")
     except UserError as error:

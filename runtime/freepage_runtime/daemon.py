@@ -99,10 +99,11 @@ def version() -> str:
         return "unknown"
 
 
-def run(main: Coroutine[Any, Any, None]) -> int:
+def run(main: Coroutine[Any, Any, None], *, loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None) -> int:
     """Run a daemon to its end; returns the process's exit code. A UserError is one line on stderr."""
     try:
-        asyncio.run(main)
+        with asyncio.Runner(loop_factory=loop_factory) as runner:
+            runner.run(main)
     except UserError as error:
         print(f"freepage: {error}", file=sys.stderr)
         return error.exit_code

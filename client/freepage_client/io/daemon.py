@@ -7,7 +7,7 @@ import errno
 import logging
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -73,13 +73,22 @@ class ClientSettings(DaemonSettings):
     share_channels: bool = True
 
 
-async def run_client(settings: ClientSettings) -> None:
-    """Be a client until SIGTERM or SIGINT. Raises UserError when it cannot begin."""
+Serve = Callable[[Machine, SysService, Frame], Awaitable[None]]
+"""What a client does once it has mounted: it says that it is ready, and returns when it shall end."""
+
+
+async def run_client(settings: ClientSettings, serve: Serve | None = None) -> None:
+    """Be a client until SIGTERM or SIGINT, or until ``serve`` returns. Raises UserError when it cannot begin."""
     async with Frame("client", settings) as frame:
-        await _be_client(settings, frame)
+        await _be_client(settings, frame, serve or _until_stopped)
 
 
-async def _be_client(settings: ClientSettings, frame: Frame) -> None:
+async def _until_stopped(machine: Machine, sys_service: SysService, frame: Frame) -> None:
+    frame.ready()
+    await frame.until_stopped()
+
+
+async def _be_client(settings: ClientSettings, frame: Frame, serve: Serve) -> None:
     network = GrpcNetwork(
         share_channels=settings.share_channels, tls=None if settings.tls is None else settings.tls.load()
     )
@@ -141,8 +150,7 @@ async def _be_client(settings: ClientSettings, frame: Frame) -> None:
         await mount(machine, network, setting)
         log.info("mounted", extra=fields(source=setting.source, mountpoint=setting.mountpoint))
     frame.watch(auditor)
-    frame.ready()
-    await frame.until_stopped()
+    await serve(machine, sys_service, frame)
 
 
 async def mount(machine: Machine, network: GrpcNetwork, setting: MountSetting) -> None:
@@ -152,7 +160,7 @@ async def mount(machine: Machine, network: GrpcNetwork, setting: MountSetting) -
     """
     server = setting.source.partition(":/")[0]
     try:
-        await _ping(machine, network, server)
+        await _ping(machine, server)
         await machine.mount(setting.source, setting.mountpoint, setting.options)
     except RpcError as error:
         raise UserError(f"cannot mount {setting.source}: server {server} is unreachable ({error})") from error
@@ -165,9 +173,9 @@ async def mount(machine: Machine, network: GrpcNetwork, setting: MountSetting) -
         raise UserError(f"cannot mount {setting.source} on {setting.mountpoint}: {reason}") from error
 
 
-async def _ping(machine: Machine, network: GrpcNetwork, server: str) -> None:
+async def _ping(machine: Machine, server: str) -> None:
     """NULL, on nobody's account. Raises RpcError."""
-    transport = network.connect(server)
+    transport = machine.network.connect(server)
     try:
         header = CallHeader(machine.hostname, machine.boot_instance, 0, AuthSys(0, 0, (), machine.hostname))
         await transport.call(Procedure.MOUNT_NULL, header, NullArgs())
@@ -175,10 +183,11 @@ async def _ping(machine: Machine, network: GrpcNetwork, server: str) -> None:
         await transport.close()
 
 
-async def _answers(machine: Machine, network: GrpcNetwork, server: str) -> bool:
+async def answers(machine: Machine, server: str) -> bool:
+    """Whether a server is there: a hard mount would wait for it for ever."""
     try:
         async with asyncio.timeout(PING_S):
-            await _ping(machine, network, server)
+            await _ping(machine, server)
     except (RpcError, TimeoutError):
         return False
     return True
@@ -191,7 +200,7 @@ async def _shut_down(machine: Machine, network: GrpcNetwork, sys_service: SysSer
     what is not written back is lost, as when a machine is switched off.
     """
     for server in {mounted.server for mounted in machine.mounts}:
-        if not await _answers(machine, network, server):
+        if not await answers(machine, server):
             log.warning("stopping without unmounting: a server does not answer", extra=fields(server=server))
             return
     try:

@@ -163,6 +163,8 @@ class SysService:
 
     def __init__(self, machine: Machine) -> None:
         self._machine = machine
+        self.umount: Callable[[str], Awaitable[list[str]]] = machine.umount
+        """How a mount is taken away; a mount that the kernel has, too, does more than the machine's."""
         self._tasks: dict[int, Task] = {}
         self._last_task = 0
         self._calls: set[asyncio.Future[Any]] = set()
@@ -261,7 +263,7 @@ class SysService:
 
     async def _umount(self, request: pb.SysUmountRequest, context: Context) -> pb.SysUmountResponse:
         try:
-            leftovers = await self._to_its_end(self._machine.umount(request.mountpoint))
+            leftovers = await self._to_its_end(self.umount(request.mountpoint))
         except OSError as error:
             return pb.SysUmountResponse(error=error.errno or errno.EIO)
         log.info("unmounted", extra=fields(mountpoint=request.mountpoint, leftovers=len(leftovers)))

@@ -392,6 +392,8 @@ async def rename(old_dir: NfsInode, old: Dentry, new_dir: NfsInode, new: Dentry,
         old_inode.set_cache_invalid(INVALID_CHANGE | INVALID_CTIME)
         if target is not None:
             drop_nlink(target, target_gencount)
+            if target.is_dir:
+                prune_children(new)  # shrink_dcache_parent: names known not to exist in it would hold it for ever
         d_move(old, new)
         set_verifier(old, new_dir.cache_change_attribute)
     except OSError as error:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from freepage_client.nfs.dcache import Dentry
     from freepage_client.nfs.inode import NfsInode
 
-_STAT_NEEDS = (
+STAT_NEEDS = (
     INVALID_CHANGE
     | INVALID_CTIME
     | INVALID_MTIME
@@ -35,7 +35,7 @@ _STAT_NEEDS = (
     | INVALID_BLOCKS
 )
 
-_READDIRPLUS_MIN_ACMAX = 5 * 250
+READDIRPLUS_MIN_ACMAX = 5 * 250
 """Names count towards READDIRPLUS only where attributes live longer than 5 s (ticks)."""
 
 
@@ -50,12 +50,12 @@ async def getattr_inode(dentry: Dentry, cred: Credential) -> NfsInode:
         dentry.parent is not None
         and inode.server.cap_readdirplus
         and not inode.have_writebacks()
-        and inode.max_attrtimeo > _READDIRPLUS_MIN_ACMAX
+        and inode.max_attrtimeo > READDIRPLUS_MIN_ACMAX
     )
     if inode.is_reg:
         await filemap_write_and_wait(inode)
     options = inode.server.options
-    needs = _STAT_NEEDS
+    needs = STAT_NEEDS
     if not (options.noatime or (options.nodiratime and inode.is_dir)):
         needs |= INVALID_ATIME
     parent = dentry.parent.inode if dentry.parent is not None else None

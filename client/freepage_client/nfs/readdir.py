@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import contextlib
 import errno
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
 
 from freepage import (
     NoMemory,
@@ -181,6 +182,15 @@ class OpenDirContext:
             self.eof = False
 
 
+class Dirent(NamedTuple):
+    """An entry as getdents gives it; ``off`` is the position after it."""
+
+    name: bytes
+    ino: int
+    type: FType3 | None
+    off: int
+
+
 class _BadCookie(Exception):
     """The wanted cookie is in none of the cached pages, or the server does not know it."""
 
@@ -192,13 +202,22 @@ class _Again(Exception):
 class _Readdir:
     """One getdents call under way (struct nfs_readdir_descriptor)."""
 
-    def __init__(self, inode: NfsInode, dentry: Dentry, context: OpenDirContext, room: int, cred: Credential) -> None:
+    def __init__(
+        self,
+        inode: NfsInode,
+        dentry: Dentry,
+        context: OpenDirContext,
+        room: int,
+        cred: Credential,
+        entry_size: Callable[[bytes], int],
+    ) -> None:
         self.inode = inode
         self.dentry = dentry
         self.context = context
         self.cred = cred
         self.room = room
-        self.out: list[tuple[bytes, int, FType3 | None]] = []
+        self.out: list[Dirent] = []
+        self.entry_size = entry_size
         self.page_index = context.page_index
         self.page_index_max = -1
         self.dir_cookie = context.dir_cookie
@@ -398,12 +417,11 @@ class _Readdir:
     def _emit(self, array: DirArray) -> None:
         for i in range(self.entry_index, len(array.entries)):
             entry = array.entries[i]
-            size = _dirent64_size(entry.name.name)
+            size = self.entry_size(entry.name.name)
             if size > self.room:
                 self.eob = True
                 break
             self.room -= size
-            self.out.append((entry.name.name, entry.ino, entry.type))
             if i == len(array.entries) - 1:
                 self.dir_cookie = array.last_cookie
                 self._seek_next_array(array)
@@ -411,6 +429,7 @@ class _Readdir:
                 self.dir_cookie = array.entries[i + 1].cookie
                 self.last_cookie = array.entries[0].cookie
             self.context.pos = self.dir_cookie
+            self.out.append(Dirent(entry.name.name, entry.ino, entry.type, self.dir_cookie))
         if array.eof:
             self.eof = not self.eob
 
@@ -513,10 +532,22 @@ async def getdents(
 
     Each is (name, fileid, type if known). Raises OSError; EINVAL when not even one entry fits.
     """
+    return [entry[:3] for entry in await iterate_dir(inode, dentry, context, room, cred, _dirent64_size)]
+
+
+async def iterate_dir(
+    inode: NfsInode,
+    dentry: Dentry,
+    context: OpenDirContext,
+    room: int,
+    cred: Credential,
+    entry_size: Callable[[bytes], int],
+) -> list[Dirent]:
+    """``getdents`` for a buffer of another layout: ``entry_size`` tells what an entry of a name takes in it."""
     inode.server.stats.events["vfsreaddir"] += 1
     with contextlib.suppress(OSError):  # as Linux does: READDIR itself will say what is wrong
         await revalidate_mapping(inode, cred)
-    readdir = _Readdir(inode, dentry, context, room, cred)
+    readdir = _Readdir(inode, dentry, context, room, cred, entry_size)
     await readdir.run()
     if readdir.eob and not readdir.out:
         raise OSError(errno.EINVAL, "the buffer is too small for the next entry")

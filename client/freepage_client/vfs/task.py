@@ -13,7 +13,7 @@ import os
 import stat as modes
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from freepage import POSIX_FADV_DONTNEED, fadvise_dontneed, generic_fadvise
 from freepage.slab import IN_USE
@@ -39,7 +39,15 @@ if TYPE_CHECKING:
     from freepage_client.nfs.cred import Credential
     from freepage_client.nfs.inode import NfsInode
 
-Path = str | bytes
+
+class At(NamedTuple):
+    """A name in a directory that is known already, as the ``*at`` calls have it. Without slashes."""
+
+    directory: Dentry
+    name: bytes
+
+
+Path = str | bytes | At
 SPLICE_SIZE = 16 * 4096
 """A pipe's default capacity: what one step of an emulated copy_file_range moves (fs/splice.c)."""
 
@@ -117,14 +125,20 @@ class Task:
     @asynccontextmanager
     async def _walk(self, path: Path, reval: Lookup) -> AsyncIterator[Walk]:
         """Stand on the directory of the path's last component."""
-        raw = path.encode("utf-8", "surrogateescape") if isinstance(path, str) else path
+        start: Dentry | None = None
+        if isinstance(path, At):
+            start, raw = path
+        else:
+            raw = path.encode("utf-8", "surrogateescape") if isinstance(path, str) else path
         if not raw:
             raise os_error(errno.ENOENT)
         if len(raw) >= PATH_MAX:
             raise os_error(errno.ENAMETOOLONG)
         if b"\0" in raw:
             raise os_error(errno.EINVAL)
-        if raw.startswith(b"/"):
+        if start is not None:
+            rest = raw
+        elif raw.startswith(b"/"):
             start, rest = resolve_mount(self.machine, raw)
         elif self.cwd is not None:
             start, rest = self.cwd, raw
@@ -160,13 +174,22 @@ class Task:
 
     async def open(self, path: Path, flags: int, mode: int = 0o644) -> int:
         """open(2); returns a descriptor. Raises OSError."""
+        open_file = await self.open_file(path, flags, mode)
+        try:
+            return self._install(open_file)
+        except OSError:
+            await self.release(open_file)
+            raise
+
+    async def open_file(self, path: Path, flags: int, mode: int = 0o644) -> OpenFile:
+        """``open`` without a descriptor: the caller ends the file with ``release``."""
         return await retry_estale(lambda reval: self._open(path, flags, mode, reval))
 
-    async def _open(self, path: Path, flags: int, mode: int, reval: Lookup) -> int:
+    async def _open(self, path: Path, flags: int, mode: int, reval: Lookup) -> OpenFile:
         async with self._walk(path, reval) as walk:
             dentry, created = await self._open_last(walk, flags, mode)
             try:
-                return await self._open_dentry(dentry, flags, created)
+                return await self.open_dentry(dentry, flags, created=created)
             finally:
                 put_name(dentry)
 
@@ -201,7 +224,8 @@ class Task:
                     put_name(dentry)
                     raise
 
-    async def _open_dentry(self, dentry: Dentry, flags: int, created: bool) -> int:
+    async def open_dentry(self, dentry: Dentry, flags: int, *, created: bool = False) -> OpenFile:
+        """Open what a walk has led to; whether its attributes may be believed is the walk's business."""
         inode = dentry.inode
         assert inode is not None
         access = flags & os.O_ACCMODE
@@ -229,10 +253,10 @@ class Task:
                 if flags & os.O_TRUNC and not created:
                     iattr = Iattr(size=0, mtime_ns=SET_TO_SERVER_TIME)
                     await setattr_inode(inode, iattr, self.cred)
-            return self._install(open_file)
         except BaseException:
-            await self._release(open_file)
+            await self.release(open_file)
             raise
+        return open_file
 
     async def close(self, fd: int) -> None:
         """close(2). The descriptor is gone whatever happens; OSError tells of data that could not be written."""
@@ -246,9 +270,11 @@ class Task:
                 await nfs_lock.release_locks(open_file.file, self, flock=False)
             open_file.users -= 1
             if not open_file.users:
-                await self._release(open_file)
+                await self.release(open_file)
 
-    async def _release(self, open_file: OpenFile) -> None:
+    @staticmethod
+    async def release(open_file: OpenFile) -> None:
+        """The last user of an open file is gone."""
         if open_file.file is not None:
             await nfs_lock.release_locks(open_file.file, open_file, flock=True)
             await open_file.file.release()
@@ -326,7 +352,14 @@ class Task:
         count, _ = await self._write_at(self._writable(fd), offset, data)
         return count
 
-    async def _write_at(self, file: NfsFile, offset: int, data: bytes | bytearray | memoryview) -> tuple[int, int]:
+    @staticmethod
+    async def write_at(file: NfsFile, offset: int, data: bytes | bytearray | memoryview) -> int:
+        """Write to an open file, wherever it was opened; the bytes written. Raises OSError."""
+        count, _ = await Task._write_at(file, offset, data)
+        return count
+
+    @staticmethod
+    async def _write_at(file: NfsFile, offset: int, data: bytes | bytearray | memoryview) -> tuple[int, int]:
         if not len(data):
             return 0, offset
         limit = file.inode.server.maxfilesize
@@ -569,7 +602,7 @@ class Task:
 
         await retry_estale(attempt)
 
-    async def symlink(self, target: Path, path: Path) -> None:
+    async def symlink(self, target: str | bytes, path: Path) -> None:
         """symlink(2): make ``path`` point to ``target``."""
         raw = target.encode("utf-8", "surrogateescape") if isinstance(target, str) else target
         if not raw:
@@ -792,7 +825,14 @@ class Task:
         await nfs_lock.set_lock(file, lock, flock=False, wait=wait)
 
 
+FMODE_EXEC = 0x20
+"""An open flag of the kernel's own: the file is opened to be executed (include/linux/fs.h)."""
+
+
 def _open_mask(flags: int) -> int:
+    """Who executes a file need not be allowed to read it (nfs_open_permission_mask)."""
+    if flags & FMODE_EXEC:
+        return MAY_OPEN | MAY_EXEC
     mask = MAY_OPEN
     access = flags & os.O_ACCMODE
     if access != os.O_WRONLY:

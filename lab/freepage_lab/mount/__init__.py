@@ -1,0 +1,1 @@
+"""A mount point for any program: ``freepage mount``, ``freepage umount`` and mount(8)'s helper."""

@@ -1,0 +1,71 @@
+"""What POSIX promises, kept by a mount; and the checks themselves, held against file systems that we did not write."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import passthrough
+from mount_rig import Mount, mounted
+from posix_checks import CHECKS, NEEDS_ROOT
+
+pytest_plugins = ("mount_fixtures",)
+
+FUSE_ITSELF: dict[str, str] = {}
+"""Checks that a passthrough file system over our binding fails as well: FUSE's limits, and why."""
+
+LOCAL_HAS_MORE = {"no_user_attributes", "no_rename_flags", "no_preallocation"}
+"""What NFSv3 refuses, and a local file system does."""
+
+
+@pytest.fixture(scope="module")
+def mount(source: str, place: Path) -> Iterator[Mount]:
+    with mounted(source, place / "posix") as mount:
+        yield mount
+
+
+@pytest.fixture(scope="module")
+def through(fuse: None, place: Path) -> Iterator[Path]:
+    behind, path = place / "behind", place / "through"
+    behind.mkdir()
+    with passthrough.mounted(behind, path):
+        yield path
+
+
+def _run(name: str, directory: Path) -> None:
+    if name in NEEDS_ROOT and os.getuid() != 0:
+        pytest.skip("only root may change owners and make devices")
+    mask = os.umask(0o022)
+    try:
+        CHECKS[name](Path(tempfile.mkdtemp(prefix=f"{name}-", dir=directory)))
+    finally:
+        os.umask(mask)
+
+
+@pytest.mark.parametrize("name", CHECKS)
+def test_freepage(name: str, mount: Mount) -> None:
+    _run(name, mount.path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in CHECKS if name not in LOCAL_HAS_MORE])
+def test_the_checks_hold_on_a_local_file_system(name: str, tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    for parent in tmp_path.parents:
+        if not parent.stat().st_mode & 0o001:
+            pytest.skip(f"others may not enter {parent}")
+    _run(name, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in CHECKS if name not in LOCAL_HAS_MORE])
+def test_passthrough_over_the_same_binding(name: str, through: Path) -> None:
+    if name in FUSE_ITSELF:
+        with pytest.raises(AssertionError):
+            _run(name, through)
+    else:
+        _run(name, through)

@@ -22,6 +22,7 @@ from freepage_client.nfs.super import NfsServer
 from freepage_client.nfs.transport import Clock, Network
 from freepage_client.timer import timer_delay_s
 from freepage_client.vfs.task import Task
+from freepage_proto.eager import begin
 from freepage_proto.rpc import AuthSys
 
 PAGE_SIZE = 4096
@@ -124,9 +125,10 @@ class Machine:
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Run something that nobody waits for. What it raises is a bug and goes to the loop's exception handler."""
-        task = asyncio.get_running_loop().create_task(work)
-        self._running.add(task)
-        task.add_done_callback(self._finished)
+        task = begin(work)
+        if task is not None:
+            self._running.add(task)
+            task.add_done_callback(self._finished)
 
     def _finished(self, task: asyncio.Task[None]) -> None:
         self._running.discard(task)

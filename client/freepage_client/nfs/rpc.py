@@ -24,6 +24,7 @@ from freepage_client.nfs.iostat import IoStats, OpStats
 from freepage_client.nfs.options import MountOptions
 from freepage_client.nfs.transport import Clock, Transport
 from freepage_proto import xdr
+from freepage_proto.eager import begin
 from freepage_proto.nfs3 import NfsStat3
 from freepage_proto.rpc import (
     AuthSys,
@@ -190,7 +191,9 @@ class RpcTask:
         self._op.transmissions += 1
         xprt.sends += 1
         xprt.in_flight_sum += self._client.in_flight
-        _TRANSMISSIONS.add(asyncio.get_running_loop().create_task(self._send(self._answer)))
+        task = begin(self._send(self._answer))
+        if task is not None:
+            _TRANSMISSIONS.add(task)
 
     async def _send(self, answer: _Answer) -> None:
         """One transmission. The first reply answers the call; later ones to the same xid are counted and dropped."""

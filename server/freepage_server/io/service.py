@@ -23,9 +23,9 @@ import grpc
 import grpc.aio
 
 from freepage_proto.convert import METHODS, Method
+from freepage_proto.eager import run_to_its_end
 from freepage_proto.nfs3 import NfsStat3
 from freepage_proto.rpc import CallHeader, Procedure, RpcAuthError, RpcGarbageArgs, RpcProcedureUnavailable
-from freepage_runtime.eager import run_to_its_end
 from freepage_runtime.histogram import LatencyHistogram
 from freepage_runtime.limits import server_options
 from freepage_runtime.logs import fields

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from freepage_runtime.eager import run_to_its_end
+from freepage_proto.eager import run_to_its_end
 
 
 def test_what_waits_for_nobody_ends_without_a_task_or_a_turn_of_the_loop() -> None:

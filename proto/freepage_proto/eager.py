@@ -1,8 +1,8 @@
-"""Begin a coroutine here and now; make a task of it only if it has to wait.
+"""How both sides begin a call: here and now, and a task is made of it only if it has to wait.
 
 Most calls of a file server need nobody: the data are cached, and the answer is there as soon as the coroutine has been
-called. A task costs two turns of the event loop, and a shield a third. Python 3.12 has eager tasks; this is what they
-do, for 3.11 too.
+called. A task costs two turns of the event loop, and a shield a third. A client's call leaves at once, not in the next
+turn. Python 3.12 has eager tasks; this is what they do, for 3.11 too.
 
 What runs before the first wait runs in the caller's task: it must not ask for `asyncio.current_task` (asyncio.timeout
 does).
@@ -15,6 +15,18 @@ from collections.abc import Callable, Coroutine, Generator
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+
+
+def begin(work: Coroutine[Any, Any, T]) -> asyncio.Task[T] | None:
+    """Make the first step of ``work``. Returns the task that goes on with it; None: that was all.
+
+    Raises what the first step raises.
+    """
+    try:
+        waited_for = work.send(None)
+    except StopIteration:
+        return None
+    return asyncio.get_running_loop().create_task(_Begun(work, waited_for))
 
 
 async def run_to_its_end(

@@ -275,7 +275,8 @@ class DirectoryStorage:
         self._held: OrderedDict[Key, _Node] = OrderedDict()
         self._data: OrderedDict[Key, _DataFile] = OrderedDict()
         self._listings: OrderedDict[Key, _Listing] = OrderedDict()
-        self._stale: OrderedDict[Key, None] = OrderedDict()
+        self._stale: OrderedDict[Key, str] = OrderedDict()
+        """where each was seen last, for `describe`"""
         self._max_nodes = MAX_NODES
         self._flush_timer: asyncio.TimerHandle | None = None
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -321,7 +322,7 @@ class DirectoryStorage:
         self.close()
         self._root, self._dev, self._table = root, dev, table
         self._by_ino[root.ino] = root
-        self._stale.update(dict.fromkeys(stale[-MAX_STALE:]))
+        self._stale.update(dict.fromkeys(stale[-MAX_STALE:], ""))
         return True
 
     def close(self) -> None:
@@ -465,6 +466,7 @@ class DirectoryStorage:
 
     def _forget(self, node: _Node) -> None:
         """The inode is gone: its key is stale from now on."""
+        last_name = self.describe(node.key)
         self._nodes.pop(node.key, None)
         if self._by_ino.get(node.ino) is node:
             del self._by_ino[node.ino]
@@ -477,7 +479,7 @@ class DirectoryStorage:
             os.close(node.fd)
             node.fd = None
         self._record(node.key, None)
-        self._stale[node.key] = None
+        self._stale[node.key] = last_name
         if len(self._stale) > MAX_STALE:
             self._stale.popitem(last=False)
 
@@ -683,7 +685,7 @@ class DirectoryStorage:
                 break
             node = self._nodes.get(node.parent)
         if not names:
-            return "." if key == self._root.key else "(stale)"
+            return "." if key == self._root.key else self._stale.get(key) or "(stale)"
         return b"/".join(reversed(names)).decode(errors="backslashreplace")
 
     def statfs(self) -> Statfs:

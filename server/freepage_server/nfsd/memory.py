@@ -99,6 +99,9 @@ class _Node:
         self.name = b""
 
 
+MAX_LAST_NAMES = 4096
+
+
 class MemoryStorage:
     """See the module. ``wall_ns`` is nanoseconds since the epoch; ``capacity_bytes`` is where ENOSPC begins."""
 
@@ -129,6 +132,8 @@ class MemoryStorage:
         self._root = _Node(ROOT_INO, ROOT_INO, FType3.DIR, root_mode, root_uid, root_gid, self.now_ns())
         self._root.parent = self._root
         self._nodes: dict[int, _Node] = {ROOT_INO: self._root}
+        self._last_names: dict[Key, str] = {}
+        """Of inodes that are gone: audits tell whose pages they had."""
 
     # --- what it is -----------------------------------------------------------------------------------------------
 
@@ -166,7 +171,7 @@ class MemoryStorage:
     def describe(self, key: Key) -> str:
         node = self._nodes.get(int.from_bytes(key, "big"))
         if node is None:
-            return f"inode {int.from_bytes(key, 'big')}"
+            return self._last_names.get(key, f"inode {int.from_bytes(key, 'big')}")
         names: list[bytes] = []
         while node is not self._root:
             names.append(node.name)
@@ -514,6 +519,9 @@ class MemoryStorage:
         self._forget(node)
 
     def _forget(self, node: _Node) -> None:
+        self._last_names[_key(node)] = self.describe(_key(node))
+        if len(self._last_names) > MAX_LAST_NAMES:
+            del self._last_names[next(iter(self._last_names))]
         del self._nodes[node.serial]
         heapq.heappush(self._free_inos, node.ino)
 

@@ -1,0 +1,204 @@
+"""The server's own page cache: what a read costs, whose pages they are, and what others did to the file meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from freepage import ObjectState, RemovalPath, lru_add_drain
+from freepage_proto.nfs3 import GetattrArgs, NfsStat3, ReadArgs, RemoveArgs, StableHow
+from freepage_proto.rpc import AuthSys, Procedure
+from freepage_server.io import beneath, directory
+from nfsd_rig import KINDS, ME, Rig
+
+P = Procedure
+PAGE = 4096
+
+
+class CountedOs(ModuleType):
+    """`os` with every function that enters the kernel counted by name."""
+
+    PURE = frozenset({"fspath", "fsencode", "fsdecode", "strerror", "makedev", "major", "minor"})
+
+    def __init__(self, counts: Counter[str]) -> None:
+        super().__init__("os")
+        self.__counts = counts
+
+    def __getattr__(self, name: str) -> object:
+        real = getattr(os, name)
+        if not callable(real) or isinstance(real, type) or name in self.PURE:
+            return real
+
+        def counted(*arguments: object, **named: object) -> object:
+            self.__counts[name] += 1
+            return real(*arguments, **named)
+
+        return counted
+
+
+@contextmanager
+def system_calls(monkeypatch: pytest.MonkeyPatch) -> Iterator[Counter[str]]:
+    """What the directory's storage asks of the kernel during the block: through os, libc and openat2."""
+    counts: Counter[str] = Counter()
+
+    def counting(name: str, real: Callable[..., object]) -> Callable[..., object]:
+        def counted(*arguments: object) -> object:
+            counts[name] += 1
+            return real(*arguments)
+
+        return counted
+
+    with monkeypatch.context() as patch:
+        patch.setattr(directory, "os", CountedOs(counts))
+        patch.setattr(directory, "look", counting("openat2", beneath.look))
+        patch.setattr(directory, "_birth_time_ns", counting("statx", directory._birth_time_ns))
+        patch.setattr(directory, "_version", counting("FS_IOC_GETVERSION", directory._version))
+        yield counts
+
+
+def test_a_cached_read_costs_one_fstat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "f").write_bytes(b"x" * 64 * PAGE)
+    os.utime(tmp_path / "f", ns=(1, 1))
+
+    async def story() -> None:
+        rig = Rig("directory", tmp_path)
+        f = await rig.lookup(rig.root, b"f")
+        await rig.read(f)
+        await asyncio.sleep(0.02)  # a file that changed within the last tick is looked at again
+        await rig.read(f)
+        for offset, count in ((0, 1), (0, 64 * PAGE), (5, 1000), (63 * PAGE, 10 * PAGE), (64 * PAGE, 1)):
+            with system_calls(monkeypatch) as counts:
+                result = await rig.call(P.READ, ReadArgs(f, offset, count))
+            assert result.status is NfsStat3.OK
+            assert counts == {"fstat": 1}, (offset, count)
+        with system_calls(monkeypatch) as counts:
+            await rig.call(P.GETATTR, GetattrArgs(f))
+        assert counts == {"fstat": 1}
+        rig.check()
+        rig.close()
+
+    asyncio.run(story())
+
+
+def test_misses_are_read_in_large_units(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file read in pieces of 64 KiB comes from the disk in pieces of up to a mebibyte, ahead of its reader."""
+    size = 8 << 20
+    (tmp_path / "f").write_bytes(os.urandom(PAGE) * (size // PAGE))
+    os.utime(tmp_path / "f", ns=(1, 1))
+
+    async def story() -> None:
+        rig = Rig("directory", tmp_path)
+        f = await rig.lookup(rig.root, b"f")
+        with system_calls(monkeypatch) as counts:
+            for offset in range(0, size, 1 << 16):
+                assert len(await rig.read(f, offset, 1 << 16)) == 1 << 16
+        await rig.server.files.quiesce()
+        assert counts["pread"] <= 16
+        assert rig.server.stats.storage_reads <= 16
+        assert rig.server.stats.storage_read_bytes == size
+        with system_calls(monkeypatch) as counts:
+            await rig.call(P.READ, ReadArgs(f, 0, 1 << 20))
+        assert not counts["pread"]
+        rig.check()
+        rig.close()
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("when", ["at once", "after a while"])
+@pytest.mark.parametrize("how", ["in place", "with another's time", "cut and written anew", "by rename"])
+def test_what_another_program_does_is_seen_by_the_next_call(how: str, when: str, tmp_path: Path) -> None:
+    """Its data too, whether its timestamp differs from the last one or not."""
+    path = tmp_path / "f"
+
+    async def story() -> None:
+        rig = Rig("directory", tmp_path)
+        path.write_bytes(b"0" * 3 * PAGE)
+        f = await rig.lookup(rig.root, b"f")
+        for step in range(1, 30):
+            before = path.stat()
+            assert await rig.read(f) == path.read_bytes()
+            new = (b"%d" % (step % 10)) * 3 * PAGE
+            if how == "cut and written anew":
+                path.write_bytes(new[: step * 400])
+            elif how == "by rename":
+                (tmp_path / "new").write_bytes(new)
+                (tmp_path / "new").rename(path)
+                f = await rig.lookup(rig.root, b"f")
+            else:
+                with path.open("r+b") as file:
+                    file.write(new)
+                if how == "with another's time":
+                    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+            if when == "after a while":
+                await asyncio.sleep(0.011)
+            assert (await rig.getattr(f)).size == path.stat().st_size
+            assert await rig.read(f) == path.read_bytes(), step
+        rig.check()
+        rig.close()
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("how", ["REMOVE", "RENAME over it", "another program"])
+def test_orphans_keep_the_name_of_a_file_that_is_gone(kind: str, how: str, tmp_path: Path) -> None:
+    """The hook is skipped while the file's pages leave with its inode: the audit still says whose they were."""
+
+    async def story() -> None:
+        rig = Rig(kind, tmp_path)
+        cache = rig.server.cache
+        d = await rig.mkdir(b"d")
+        f = await rig.create(b"f", d)
+        await rig.write(f, 0, b"x" * 4 * PAGE, StableHow.FILE_SYNC)
+        cache.policy.set(RemovalPath.EVICT, "skip")
+        if how == "REMOVE":
+            assert (await rig.call(P.REMOVE, RemoveArgs(d, b"f"))).status is NfsStat3.OK
+        elif how == "RENAME over it":
+            await rig.create(b"g")
+            await rig.task.rename("g", "d/f")
+        elif kind == "directory":
+            (tmp_path / "d" / "f").unlink()
+        else:
+            rig.storage.unlink(rig.storage.lookup(rig.storage.root(), b"d"), b"f")
+        assert (await rig.call(P.GETATTR, GetattrArgs(f))).status is NfsStat3.STALE
+        assert cache.ledger.live("nfs_page", ObjectState.ORPHANED, "fill") == 4
+        report = cache.ledger.audit(rig.server.roots_in_use(), cache.mappings)
+        assert report.agrees
+        assert "/export/d/f" in report.render()
+        assert "(stale)" not in report.render()
+        rig.close()
+
+    asyncio.run(story())
+
+
+def test_pages_belong_to_whoever_brought_them(tmp_path: Path) -> None:
+    """Readers of different users share pages; each page's request holds the credential of the first."""
+    (tmp_path / "f").write_bytes(b"x" * 8 * PAGE)
+    (tmp_path / "f").chmod(0o644)
+    other = AuthSys(ME.uid + 1, ME.gid + 1, (), "other")
+
+    async def story() -> None:
+        rig = Rig("directory", tmp_path)
+        rig.server.files.bdi.ra_pages = 0
+        f = await rig.lookup(rig.root, b"f")
+        ledger = rig.server.cache.ledger
+        await rig.call(P.READ, ReadArgs(f, 0, 2 * PAGE), ME)
+        await rig.call(P.READ, ReadArgs(f, 0, 8 * PAGE), other)
+        await rig.call(P.READ, ReadArgs(f, 0, 8 * PAGE), ME)
+        assert ledger.live("nfs_page", ObjectState.CACHED, "fill") == 8
+        assert ledger.live("rpc_cred", ObjectState.CACHED) == 2
+        rig.check()
+        lru_add_drain(rig.server.cache.memcg)  # the batch of new pages holds them
+        await rig.server.drop_caches(1)
+        assert ledger.live("nfs_page") == ledger.live("rpc_cred") == 0
+        rig.close()
+
+    asyncio.run(story())

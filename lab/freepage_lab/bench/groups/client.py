@@ -11,7 +11,7 @@ import os
 import random
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -26,6 +26,9 @@ from freepage_client.machine import Machine
 from freepage_client.vfs.task import Task
 from freepage_lab.bench.peer import EXPORT, Peer, raw_path, running
 from freepage_lab.bench.row import Bench, Plan, Sides
+from freepage_proto.convert import METHODS
+from freepage_proto.nfs3 import ReadArgs
+from freepage_proto.rpc import AuthSys, CallHeader, Procedure
 from freepage_runtime.clock import LoopClock
 from freepage_runtime.malloc import keep_large_blocks
 
@@ -84,16 +87,27 @@ class Rig:
         assert done == self.size
         await self.task.close(fd)
 
-    async def raw_calls(self, size: int, calls: int) -> None:
-        """As many raw calls, `DEPTH` in flight."""
-        method: Call = self.channel.unary_unary(raw_path(size))
-        left = iter(range(calls))
+    async def raw_calls(self, path: str, requests: Sequence[bytes]) -> None:
+        """A raw call for each request, `DEPTH` in flight; nobody looks into the replies."""
+        method: Call = self.channel.unary_unary(path)
+        left = iter(requests)
 
         async def one_after_the_other() -> None:
-            for _ in left:
-                await method(REQUEST)
+            for request in left:
+                await method(request)
 
         await asyncio.gather(*(one_after_the_other() for _ in range(DEPTH)))
+
+    def read_requests(self, size: int, calls: int) -> list[bytes]:
+        """READs of the open file from its beginning on, round and round, ready to be sent."""
+        (mount,) = self.machine.mounts
+        (inode,) = (each for each in mount.inodes.values() if each.is_reg)
+        encode = METHODS[Procedure.READ].encode_call
+        cred = AuthSys(0, 0, (), "bench")
+        return [
+            encode(CallHeader("bench", 1, xid, cred), ReadArgs(inode.fh, xid * size % self.size, size))
+            for xid in range(1, calls + 1)
+        ]
 
 
 @contextmanager
@@ -158,18 +172,21 @@ def _uncached(plan: Plan) -> Iterator[Sides]:
             run(client.forget())
             return wall_us(run, lambda: client.read_through(piece), calls)
 
-        yield Sides(ours, lambda: wall_us(run, lambda: client.raw_calls(piece, calls), calls))
+        requests = [REQUEST] * calls
+        yield Sides(ours, lambda: wall_us(run, lambda: client.raw_calls(raw_path(piece), requests), calls))
 
 
 @contextmanager
 def _added(plan: Plan) -> Iterator[Sides]:
+    """The raw calls are READs of the same bytes from the same server, so that only what the client does is added."""
     piece = 64 << 10
     calls = plan.size(512, 8)
     options = f"rsize={piece},read_ahead_kb={DEPTH * piece >> 10},actimeo=3600"
     with rig(plan, calls * piece, options) as (client, run):
+        path, requests = METHODS[Procedure.READ].path, client.read_requests(piece, calls)
 
         def raw() -> float:
-            return cpu_us(run, lambda: client.raw_calls(piece, calls), calls)
+            return cpu_us(run, lambda: client.raw_calls(path, requests), calls)
 
         def added() -> float:
             run(client.forget())

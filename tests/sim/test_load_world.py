@@ -82,7 +82,7 @@ async def play(world: World, profile: Profile, found: list[SimHost], seconds: fl
 
 @pytest.mark.parametrize("name", PROFILE_NAMES)
 def test_a_profile_runs_without_error_and_leaves_nothing_behind(name: str) -> None:
-    profile = dataclasses.replace(small(load_profile(name)), operations=30, workers=2)
+    profile = dataclasses.replace(small(load_profile(name)), operations=20, workers=2)
 
     async def story(world: World) -> None:
         found = await hosts(world, "a", "b")
@@ -188,7 +188,7 @@ def test_a_worker_whose_daemon_is_gone_comes_back_with_fresh_files() -> None:
 
 
 def test_a_host_that_appears_gets_workers_and_one_that_goes_loses_them() -> None:
-    profile = dataclasses.replace(load_profile("shared"), duration_s=None, workers=1)
+    profile = dataclasses.replace(small(load_profile("shared")), duration_s=None, workers=1, think_s=0.02)
 
     async def story(world: World) -> None:
         a, b = await hosts(world, "a", "b")

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from freepage_lab import cli
 from freepage_lab.top.gather import Gatherer, Row, make_row
 from freepage_lab.top.view import COLUMNS, Order, picture, short
 from freepage_runtime.control_client import ControlError, Stats
@@ -179,20 +180,19 @@ def command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "freepage_lab.cli", "top", *arguments]
 
 
-def test_once_as_json_without_a_daemon() -> None:
-    done = subprocess.run(
-        command("--once", "--json", "-i", "0.1s"), capture_output=True, text=True, check=True, timeout=60
-    )
-    assert json.loads(done.stdout) == {"daemons": []}
-    assert done.stderr == ""
+def test_once_as_json_without_a_daemon(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli._run(["top", "--once", "--json", "-i", "0.1s"]) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out) == {"daemons": []}
+    assert err == ""
 
 
 @pytest.mark.parametrize("arguments", [["--sort", "size"], ["-i", "0s"], ["-i", "soon"], ["--address", "nowhere"]])
-def test_what_is_wrong_is_one_line(arguments: list[str]) -> None:
-    done = subprocess.run(command(*arguments), capture_output=True, text=True, check=False, timeout=60)
-    assert done.returncode != 0
-    assert done.stdout == ""
-    assert done.stderr.startswith("freepage: ") and done.stderr.count("\n") == 1
+def test_what_is_wrong_is_one_line(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli._run(["top", *arguments]) not in (0, None)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("freepage: ") and err.count("\n") == 1
 
 
 def test_at_a_terminal_q_ends_it_and_the_terminal_is_as_before() -> None:

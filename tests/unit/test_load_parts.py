@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import json
 import random
@@ -34,7 +35,7 @@ from freepage_lab.load.result import CALLS, Result, examples, knows, of_latencie
 from freepage_lab.load.tally import Tally
 from freepage_lab.load.targets import Target, choose_bases, parse_discover
 from freepage_lab.load.thresholds import parse_threshold
-from freepage_lab.load.view import milliseconds, print_result
+from freepage_lab.load.view import LiveView, Look, PlainView, milliseconds, print_result
 from freepage_runtime.control_client import DaemonInfo
 from freepage_runtime.errors import UserError
 
@@ -353,6 +354,37 @@ def test_the_result_fits_a_terminal_and_says_what_went_wrong() -> None:
     assert "4 (pages that left by reclaim 4)" in text
     assert "✗ orphans>0: it is 4" in text
     assert "✓" not in text
+
+
+def test_the_live_table_fits_a_terminal_and_has_a_bar_and_the_rate_of_the_last_seconds() -> None:
+    found = result()
+    out = io.StringIO()
+    view = LiveView(Console(file=out, width=80), dataclasses.replace(found.profile, rate=50.0))
+    tally = found.tally
+    view.show(Look("running", 10.0, 0.25, tally, found.whole, 1, 1))
+    for _ in range(20):
+        tally.operation("look").record(1.0)
+    tally.late_s = 2.5
+    view.show(Look("running", 12.0, 0.5, tally, found.whole, 1, 1))
+    Console(file=out, width=80).print(view._picture())
+    text = out.getvalue()
+    assert all(len(line) <= 80 for line in text.splitlines())
+    assert "━" * 38 + "─" * 38 in text
+    assert "10/s   hits 75%   100 RPCs   1 error   4 orphans   2.5 s late" in text
+
+
+def test_without_a_terminal_there_is_a_line_for_each_phase_and_now_and_then() -> None:
+    found = result()
+    out = io.StringIO()
+    view = PlainView(Console(file=out, width=200), found.profile)
+    view.show(Look("preparing", 0.0, None, found.tally, found.whole, 2, 1))
+    for elapsed_s in (0.0, 5.0, 10.0, 15.0):
+        view.show(Look("running", elapsed_s, None, found.tally, found.whole, 2, 1))
+    assert out.getvalue().splitlines() == [
+        "preparing: 2 clients",
+        "running: 2 clients",
+        "10 s: 100 operations, 0/s, p99 99.3 ms, 1 errors, 4 orphans",
+    ]
 
 
 def test_tallies_survive_the_way_to_another_process() -> None:

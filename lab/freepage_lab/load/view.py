@@ -79,7 +79,7 @@ class PlainView:
         rate = self._rate.at(look.elapsed_s, look.tally.done)
         if look.phase != self._phase:
             self._phase = look.phase
-            self._console.print(f"{look.phase}: {look.clients} clients", markup=False)
+            self._console.print(f"{look.phase}: {counted(look.clients, 'client')}", markup=False)
             self._told_s = look.elapsed_s
         elif look.phase == "running" and look.elapsed_s - self._told_s >= PLAIN_EVERY_S:
             self._told_s = look.elapsed_s
@@ -122,7 +122,7 @@ class LiveView:
         profile = self._profile
         head = Text.assemble(
             (f"freepage load {profile.name}", STRONG),
-            (f"   {look.clients} clients, {profile.workers} workers on each", FAINT),
+            (f"   {counted(look.clients, 'client')}, {counted(profile.workers, 'worker')} on each", FAINT),
             (f"   {look.elapsed_s:5.0f} s", FAINT),
         )
         if look.phase != "running":
@@ -140,9 +140,9 @@ class LiveView:
             f"   hits {'–' if hits is None else f'{hits:.0f}%'}",
             f"   {growth.total('rpcs'):,} RPCs",
             "   ",
-            (f"{tally.failed:,} errors", BAD if tally.failed else FAINT),
+            (counted(tally.failed, "error"), BAD if tally.failed else FAINT),
             "   ",
-            (f"{growth.total('orphaned'):,} orphans", BAD if growth.total("orphaned") else GOOD),
+            (counted(growth.total("orphaned"), "orphan"), BAD if growth.total("orphaned") else GOOD),
         )
         if self._profile.rate:
             line.append(f"   {tally.late_s:.1f} s late", BAD if tally.late_s > 1 else FAINT)
@@ -155,6 +155,11 @@ def rule(share: float | None) -> Text:
         return Text("─" * RULE_WIDTH, FAINT)
     full = round(min(max(share, 0.0), 1.0) * RULE_WIDTH)
     return Text.assemble(("━" * full, "cyan"), ("─" * (RULE_WIDTH - full), FAINT))
+
+
+def counted(n: int, what: str) -> str:
+    """``1 client``, ``2 clients``."""
+    return f"{n:,} {what}" + ("" if n == 1 else "s")
 
 
 def milliseconds(seconds: float) -> str:
@@ -194,7 +199,8 @@ def print_result(console: Console, result: Result, crossed: Sequence[str]) -> No
     console.print(
         Text.assemble(
             (f"freepage load {profile.name}", STRONG),
-            f"   {len(result.clients)} clients, {profile.workers} workers on each, {loop}, seed {result.seed}",
+            f"   {counted(len(result.clients), 'client')}, {counted(profile.workers, 'worker')} on each, {loop}, "
+            f"seed {result.seed}",
         ),
         soft_wrap=True,
     )

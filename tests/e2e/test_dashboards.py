@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from xml.etree import ElementTree
 
-from daemon_rig import END_S, client, server
+import pytest
+
+from daemon_rig import END_S, START_S, client, server
 from freepage_client.io.remote import RemoteMachine
 from freepage_grafana.all import DASHBOARDS
+from freepage_grafana.fleet import FLEET
+from freepage_grafana.screen import main as screen
 from prometheus_rig import INTERVAL_S, Prometheus, Target
 
 VARIABLES = {"$__rate_interval": f"{round(4 * INTERVAL_S * 1000)}ms", "$service": ".+", "$instance": ".+"}
@@ -57,15 +64,19 @@ def load(addresses: list[str]) -> Iterator[str]:
         stderr=subprocess.STDOUT,
         text=True,
     )
+    too_late = threading.Timer(START_S, process.kill)
+    too_late.start()
     try:
         assert process.stdout is not None
         for line in process.stdout:
-            if line.startswith("metrics: http://"):
-                yield line.split("/")[2]
+            if found := re.search(r"metrics: http://([^/]+)/", line):
+                too_late.cancel()
+                yield found[1]
                 break
         else:
             raise AssertionError("the load ended before it began")
     finally:
+        too_late.cancel()
         process.terminate()
         try:
             process.communicate(timeout=END_S)
@@ -97,7 +108,9 @@ async def leak(address: str) -> None:
         assert await machine.drop_caches(1) > 0
 
 
-def test_every_panel_has_data(tmp_path: Path, require_tool: Callable[..., str]) -> None:
+def test_every_panel_has_data(
+    tmp_path: Path, require_tool: Callable[..., str], capsys: pytest.CaptureFixture[str]
+) -> None:
     binary = require_tool("prometheus", debian="prometheus")
     export = tmp_path / "export"
     export.mkdir()
@@ -132,6 +145,13 @@ def test_every_panel_has_data(tmp_path: Path, require_tool: Callable[..., str]) 
                 prometheus.wait(lambda: not some_are_empty(), "every panel to have data", timeout_s=30.0)
             except AssertionError as error:
                 raise AssertionError(f"{error}: {empty}") from None
+            picture = tmp_path / "fleet.svg"
+            assert screen(["--prometheus", prometheus.url, "--minutes", "1", "--out", str(picture)]) == 0
+            words = {element.text for element in ElementTree.parse(picture).iter() if element.text}
+            assert {panel.title for panel in FLEET.panels() if panel.kind in ("stat", "timeseries")} <= words
+            assert "no data" not in words
+        assert screen(["--prometheus", prometheus.url, "--out", str(picture)]) == 1  # it has ended
+        assert "freepage: " in capsys.readouterr().err
         generating.close()
         for daemon in (healthy, leaky, serving):
             assert daemon.stop() == 0, daemon.stderr

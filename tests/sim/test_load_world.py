@@ -211,5 +211,6 @@ def test_a_host_that_appears_gets_workers_and_one_that_goes_loses_them() -> None
         generator.stop()
         await running
         assert not generator.tally.errors, generator.tally.problems
+        assert generator.tally.in_flight == 0
 
     run_world(story, seed=1)

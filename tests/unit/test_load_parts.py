@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import dataclasses
 import io
@@ -19,7 +20,7 @@ from freepage_lab.load.content import VERSIONS, content, describe, identity, ori
 from freepage_lab.load.files import Corrupt, LoadFile, WorkingSet
 from freepage_lab.load.generator import Plan, Schedule
 from freepage_lab.load.latency import EXACT, MAX_US, Latencies, bucket, middle_us
-from freepage_lab.load.meter import Growth
+from freepage_lab.load.meter import Growth, Meter
 from freepage_lab.load.profile import (
     FILE_VERBS,
     FileSet,
@@ -33,10 +34,10 @@ from freepage_lab.load.profile import (
 from freepage_lab.load.program import VERBS
 from freepage_lab.load.result import CALLS, Result, examples, knows, of_latencies
 from freepage_lab.load.tally import Tally
-from freepage_lab.load.targets import Target, choose_bases, parse_discover
+from freepage_lab.load.targets import Target, base_like, choose_bases, export_at, parse_discover
 from freepage_lab.load.thresholds import parse_threshold
 from freepage_lab.load.view import LiveView, Look, PlainView, milliseconds, print_result
-from freepage_runtime.control_client import DaemonInfo
+from freepage_runtime.control_client import ControlError, DaemonInfo, Stats
 from freepage_runtime.errors import UserError
 
 NAMES = (
@@ -426,8 +427,65 @@ def test_without_a_common_export_each_takes_its_own_unless_they_share_files() ->
         choose_bases(found, "mnt", together=False)
 
 
+def test_a_client_that_comes_later_works_where_the_others_do() -> None:
+    _, info = client("c", "s1:/x /mnt/1", "s2:/y /mnt/2")
+    assert base_like(info, {"s2:/y"}) == "/mnt/2"
+    assert base_like(info, {"s3:/z"}) is None
+    assert export_at(info, "/mnt/2") == "s2:/y"
+    assert export_at(info, "/mnt/1/deep/er") == "s1:/x/deep/er"
+    assert export_at(info, "/elsewhere") == ""
+
+
 def test_discover() -> None:
     assert parse_discover("dns:client:9465") == ("client", 9465)
     for wrong in ("client:9465", "dns:", "dns:client", "srv:client:1"):
         with pytest.raises(UserError):
             parse_discover(wrong)
+
+
+# --- what the daemons count -------------------------------------------------------------------------------------------
+
+
+class FakeControl:
+    """A daemon whose counters are what the test says; None: it does not answer."""
+
+    says: dict[str, Stats | None] = {}  # noqa: RUF012
+
+    def __init__(self, address: str, **settings: object) -> None:
+        self.address = address
+
+    async def stats(self) -> Stats:
+        stats = self.says[self.address]
+        if stats is None:
+            raise ControlError("no answer")
+        return stats
+
+    async def close(self) -> None:
+        pass
+
+
+def test_growth_survives_restarts_silence_and_daemons_that_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("freepage_lab.load.meter.ControlClient", FakeControl)
+    a, b = Target("a", "127.0.0.1:1"), Target("b", "127.0.0.1:2")
+
+    async def story() -> None:
+        meter = Meter(None)
+        await meter.watch([a, b])
+        steps = [
+            (Stats(rpcs={"READ": 10}, hits=5, misses=5), Stats(rpcs={"READ": 100})),
+            (Stats(rpcs={"READ": 14}, hits=8, misses=6), None),
+            (Stats(rpcs={"READ": 3}, hits=1), Stats(rpcs={"READ": 107})),  # a was restarted, b was only slow
+        ]
+        for of_a, of_b in steps:
+            monkeypatch.setattr(FakeControl, "says", {a.address: of_a, b.address: of_b})
+            await meter.look()
+        assert meter.growth.counts["rpcs"] == {"READ": 4 + 3 + 7}
+        assert (meter.growth.hits, meter.growth.misses, meter.growth.hit_percent) == (4, 1, 80)
+        baseline = meter.growth.copy()
+        await meter.watch([b])
+        monkeypatch.setattr(FakeControl, "says", {b.address: Stats(rpcs={"READ": 110})})
+        await meter.look()
+        assert meter.growth.since(baseline).counts["rpcs"] == {"READ": 3}
+        await meter.close()
+
+    asyncio.run(story())

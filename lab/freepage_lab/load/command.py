@@ -30,6 +30,7 @@ from freepage_lab.load.targets import (
     Target,
     Where,
     ask,
+    base_like,
     choose_bases,
     export_at,
     parse_discover,
@@ -325,7 +326,7 @@ class _Load:
         bases = choose_bases(found, options.path, together=together)
         for target, info in found:
             self._hosts[target.name] = self._host(target, info, bases[target.name])
-        self._meter.watch(host.target for host in self._hosts.values())
+        await self._meter.watch(host.target for host in self._hosts.values())
         await self._meter.look()
 
     def _host(self, target: Target, info: DaemonInfo, base: str) -> RemoteHost:
@@ -409,15 +410,19 @@ class _Load:
                 if target.name not in hosts:
                     try:
                         info = await ask(target, self._token)
-                        bases = choose_bases([(target, info)], self._options.path, together=False)
                     except UserError:
                         continue  # not ready yet: the next time
-                    hosts[target.name] = self._host(target, info, bases[target.name])
+                    base = self._options.path or base_like(info, {host.export for host in self._hosts.values()})
+                    if base is not None:
+                        hosts[target.name] = self._host(target, info, base)
             if hosts.keys() != self._hosts.keys() and hosts:
+                gone = [host for name, host in self._hosts.items() if name not in hosts]
                 self._hosts = hosts
-                self._meter.watch(host.target for host in hosts.values())
+                await self._meter.watch(host.target for host in hosts.values())
                 for generator in self._generators:
                     generator.set_hosts(list(hosts.values()))
+                for host in gone:
+                    await host.close()
 
     # --- after ------------------------------------------------------------------------------------------------------
 

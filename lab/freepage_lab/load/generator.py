@@ -207,7 +207,8 @@ class Generator:
         for worker, task in list(self._running.items()):
             if task.done():
                 del self._running[worker]
-                task.result()
+                if not task.cancelled():
+                    task.result()
 
     async def _finish(self) -> None:
         self.tally.not_started = self._schedule.owed() if self._stop.is_set() else 0
@@ -261,6 +262,8 @@ class Generator:
             del self.hosts[name]
             for worker in self._workers.pop(name):
                 worker.gone = True
+                if worker in self._running:
+                    self._running.pop(worker).cancel()  # it may be waiting for an answer that never comes
 
     async def clean(self) -> None:
         """Remove each worker's files. Raises OSError; a daemon that cannot be asked leaves its files to the others."""

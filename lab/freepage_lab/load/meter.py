@@ -52,8 +52,12 @@ class Meter:
         self._token = token
         self._controls: dict[str, ControlClient] = {}
 
-    def watch(self, targets: Iterable[Target]) -> None:
-        """These are the daemons now."""
+    async def watch(self, targets: Iterable[Target]) -> None:
+        """These are the daemons now. What those that are gone have counted stays in the sum."""
+        targets = list(targets)
+        for address in self._controls.keys() - {target.address for target in targets}:
+            await self._controls.pop(address).close()
+            self.now.pop(address, None)
         for target in targets:
             if target.address not in self._controls:
                 self._controls[target.address] = ControlClient(
@@ -62,13 +66,15 @@ class Meter:
 
     async def look(self) -> None:
         """Daemons that don't answer are passed over: they are asked again the next time."""
-        await asyncio.gather(*(self._look(address, control) for address, control in self._controls.items()))
+        await asyncio.gather(*(self._look(address, control) for address, control in list(self._controls.items())))
 
     async def _look(self, address: str, control: ControlClient) -> None:
         try:
             stats = await control.stats()
         except ControlError:
             return
+        if address not in self._controls:
+            return  # it went while we asked
         before = self.now.get(address)
         self.now[address] = stats
         if before is not None:

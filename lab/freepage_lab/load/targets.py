@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -116,6 +116,11 @@ def export_at(info: DaemonInfo, base: str) -> str:
         if base == mountpoint or base.startswith(mountpoint.rstrip("/") + "/"):
             return source.rstrip("/") + base[len(mountpoint.rstrip("/")) :]
     return ""
+
+
+def base_like(info: DaemonInfo, exports: Collection[str]) -> str | None:
+    """Where a client that has come later sees one of ``exports``; None when it does not, or not yet."""
+    return next((at for at, source in mounts(info).items() if source in exports), None)
 
 
 def choose_bases(found: Sequence[tuple[Target, DaemonInfo]], path: str | None, *, together: bool) -> dict[str, str]:

@@ -226,3 +226,20 @@ def test_a_mount_is_busy_while_a_path_below_it_is_walked() -> None:
             await task.stat("/mnt/f")
 
     run_world(story)
+
+
+def test_two_hosts_that_create_the_same_name_in_the_same_tick_have_two_verifiers() -> None:
+    """Hosts that begin alike and count alike: one wins, also when the calls are the first of both."""
+
+    async def story(world: World) -> None:
+        machines = [await world.client(name) for name in "ABCD"]
+        verifiers = {machine.mounts[0].exclusive_verifier() for machine in machines}
+        assert len(verifiers) == 4
+        tasks = [machine.task() for machine in machines]
+        flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY
+        opened = await asyncio.gather(*(task.open("/mnt/f", flags) for task in tasks), return_exceptions=True)
+        assert sum(isinstance(result, int) for result in opened) == 1, opened
+        for task in tasks:
+            await task.exit()
+
+    run_world(story)

@@ -91,10 +91,13 @@ class NfsServer:
         return NfsFattr(self.jiffies(), self.machine.next_gencount())
 
     def exclusive_verifier(self) -> bytes:
-        """CREATE EXCLUSIVE's eight bytes: the tick and a number of this machine's own."""
-        return (self.jiffies() & 0xFFFFFFFF).to_bytes(4, "big") + (self.machine.next_gencount() & 0xFFFFFFFF).to_bytes(
-            4, "big"
-        )
+        """CREATE EXCLUSIVE's eight bytes: the tick, and a number of this machine's own.
+
+        Linux takes jiffies and the pid. Hosts emulated on one machine share its clock and count alike, and two that
+        create the same name in the same tick would both be told that they had: hence the boot instance.
+        """
+        own = self.machine.boot_instance + self.machine.next_gencount()
+        return (self.jiffies() & 0xFFFFFFFF).to_bytes(4, "big") + (own & 0xFFFFFFFF).to_bytes(4, "big")
 
     # Inodes.
 

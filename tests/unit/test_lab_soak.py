@@ -7,7 +7,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import pytest
+from rich.console import Console
 
+from freepage_lab.soak.command import _show
+from freepage_lab.soak.part import Outcome, Part, Settings
 from freepage_lab.soak.proxy import Proxy, Weather
 from freepage_lab.soak.workload import BLOCK, FILE_BLOCKS, BlockFile, content
 
@@ -180,3 +183,17 @@ def test_the_model_notices_what_is_lost_torn_or_misplaced() -> None:
     future = bytearray(disk)
     future[:BLOCK] = content("f", 0, 9)
     assert file.examine(bytes(future))[0] == ["f: block 0 is no version of it"]
+
+
+def test_figures_and_failures_are_shown_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    """Units in brackets are no markup."""
+
+    async def never(settings: Settings) -> Outcome:
+        raise AssertionError
+
+    outcome = Outcome({"longest stall [s]": 1.5, "bytes": 1234567, "what": "[fsync]"}, ["block [3] is lost"])
+    _show(Console(soft_wrap=True), Part("crash", "about", never), outcome)
+    shown = capsys.readouterr().out
+    for text in ("longest stall [s]", "1.50", "1,234,567", "[fsync]", "block [3] is lost"):
+        assert text in shown
+    assert "every promise" not in shown

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from freepage_client.nfs import rpc
 from freepage_client.vfs.task import Task
 from freepage_lab.soak.proxy import Weather
 from freepage_proto.nfs3 import (
@@ -36,7 +37,9 @@ O_NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL
 
 
 @pytest.fixture
-def play(tmp_path: Path) -> Callable[[Callable[[WireRig], Awaitable[None]]], None]:
+def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[WireRig], Awaitable[None]]], None]:
+    monkeypatch.setattr(rpc, "RECONNECT_S", 0.1)  # real seconds are dear here; tests/sim has the right ones
+
     def run(story: Callable[[WireRig], Awaitable[None]], directory: Path | None = None) -> None:
         export = directory or tmp_path / "export"
         export.mkdir(exist_ok=True)

@@ -54,7 +54,7 @@ def _show(console: Console, part: Part, outcome: Outcome) -> None:
     table.add_column()
     table.add_column(justify="right")
     for name, value in outcome.figures.items():
-        table.add_row(name, _figure(value))
+        table.add_row(Text(name), Text(_figure(value)))
     console.print(table)
     for failure in outcome.failures[:20]:
         console.print(Text(f"✗ {failure}", style="red"))

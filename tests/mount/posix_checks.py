@@ -242,6 +242,20 @@ def unlink_while_open(d: Path) -> None:
 
 
 @check
+def rmdir_after_closing_removed_files(d: Path) -> None:
+    for written in (False, True):
+        (d / "x").mkdir()
+        fds = [os.open(d / "x" / f"f{i}", os.O_CREAT | os.O_RDWR) for i in range(5)]
+        for i, fd in enumerate(fds):
+            if written:
+                os.write(fd, b"data")
+            os.unlink(d / "x" / f"f{i}")
+        for fd in fds:
+            os.close(fd)
+        os.rmdir(d / "x")
+
+
+@check
 def rename_over_open(d: Path) -> None:
     make(d / "a", b"a")
     make(d / "b", b"b")

@@ -135,7 +135,7 @@ def test_fio_verifies(d: Path, require_tool: Any) -> None:
     ]
     for more in (
         ["--name=random", "--rw=randwrite", "--bs=4k"],
-        ["--name=mixed", "--rw=randrw", "--bs=512-64k", "--bs_unaligned"],
+        ["--name=mixed", "--rw=randrw", "--bs=7k"],
         ["--name=direct", "--rw=randwrite", "--bs=16k", "--direct=1"],
         ["--name=mapped", "--rw=randwrite", "--bs=4k", "--ioengine=mmap"],
         ["--name=many", "--rw=randwrite", "--bs=8k", "--numjobs=4", "--fsync=16"],
@@ -193,7 +193,14 @@ PYTHONS_OWN = (
 )
 """Python's own tests of files. Which fail on a mount and not elsewhere is in NOT_ON_NFS."""
 
-NOT_ON_NFS: dict[str, str] = {}
+_OPEN_IN_DIRECTORY = "it removes a directory with an open file in it, which lives on there as .nfsXXXX"
+NOT_ON_NFS = {
+    "test_del_on_collection_ignore_errors": _OPEN_IN_DIRECTORY,
+    "test_del_on_shutdown_ignore_errors": _OPEN_IN_DIRECTORY,
+    "test_explict_cleanup_ignore_errors": _OPEN_IN_DIRECTORY,
+    "test_explicit_cleanup_ignore_errors": _OPEN_IN_DIRECTORY,
+    "test_has_no_name": _OPEN_IN_DIRECTORY,
+}
 
 
 @pytest.mark.slow
@@ -201,15 +208,17 @@ NOT_ON_NFS: dict[str, str] = {}
     "module", [*PYTHONS_OWN, "test_glob", "test_pathlib", "test_zipfile", "test_dbm_dumb", "test_mmap"]
 )
 def test_pythons_own_tests(d: Path, module: str) -> None:
-    environment = {**os.environ, "TMPDIR": str(d)}
+    # Of the others' temporary files only those of --tempdir are on the mount: test.support looks for extended
+    # attributes in a directory that it removes with an open file in it, and ends there on NFS.
+    environment = {**os.environ, "TMPDIR": str(d)} if module == "test_tempfile" else None
     ignored = [word for name in NOT_ON_NFS for word in ("--ignore", name)]
     done = subprocess.run(
-        [sys.executable, "-m", "test", "--tempdir", str(d), "-j1", "--timeout", "400", *ignored, module],
+        [sys.executable, "-m", "test", "--tempdir", str(d), "-j1", "--timeout", "900", *ignored, module],
         cwd=d,
         env=environment,
         capture_output=True,
         text=True,
-        timeout=500,
+        timeout=1000,
         stdin=subprocess.DEVNULL,
     )
     if done.returncode and ("No module named" in done.stderr or "no tests" in done.stdout.lower()):

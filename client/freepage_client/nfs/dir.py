@@ -32,7 +32,7 @@ from freepage_client.nfs.inode import (
 from freepage_client.nfs.pagelist import own_page
 from freepage_client.nfs.revalidate import force_revalidate_inode, revalidate_inode
 from freepage_client.nfs.setattr import Iattr, setattr_update_inode
-from freepage_client.nfs.unlink import sillyrename
+from freepage_client.nfs.unlink import sillyrename, wait_for_silly_removals
 from freepage_client.nfs.write import sync_inode, write_inode_now
 from freepage_proto.nfs3 import SET_TO_SERVER_TIME, FileHandle, FType3
 
@@ -348,6 +348,7 @@ async def rmdir(dir_inode: NfsInode, dentry: Dentry, cred: Credential) -> None:
     """Remove a directory."""
     inode = dentry.inode
     assert inode is not None
+    await wait_for_silly_removals(inode)
     try:
         await nfs3proc.remove(dir_inode, dentry.name, cred, directory=True)
     except OSError as error:

@@ -142,6 +142,9 @@ class NfsInode:
         """requests that the COMMITs under way carry"""
         self.commit_waiters: list[asyncio.Future[None]] = []
         self.redirtied_pages = 0
+        self.silly_removals = 0
+        """Directories: .nfs files whose REMOVE is on its way; RMDIR waits in ``removal_waiters`` (rmdir_sem)."""
+        self.removal_waiters: list[asyncio.Future[None]] = []
         self.invalidating: asyncio.Future[None] | None = None
         self.write_lock: asyncio.Lock | None = None
         """i_rwsem of a regular file or directory, made when first needed; writers and name changes take it."""

@@ -6,6 +6,7 @@ its last user lets go. Another client's REMOVE still makes it stale; a client th
 
 from __future__ import annotations
 
+import asyncio
 import errno
 from typing import TYPE_CHECKING
 
@@ -70,19 +71,39 @@ def complete_sillyrename(dentry: Dentry, inode: NfsInode, cred: Credential) -> N
     assert parent is not None and parent.inode is not None
     dget(parent)
     drop_nlink(inode, inode.attr_gencount)
+    parent.inode.silly_removals += 1
     inode.server.machine.spawn(_remove(parent, dentry.name, cred))
 
 
 async def _remove(parent: Dentry, name: bytes, cred: Credential) -> None:
-    assert parent.inode is not None
-    server = parent.inode.server
+    dir_inode = parent.inode
+    assert dir_inode is not None
+    server = dir_inode.server
     server.machine.in_flight[parent, name] = (cred,)
     try:
-        await nfs3proc.remove(parent.inode, name, cred)
+        await nfs3proc.remove(dir_inode, name, cred)
     except OSError as error:
         if error.errno != errno.ENOENT:
             server.machine.message(f"nfs: could not remove {parent.path()}/{name.decode(errors='replace')}: {error}")
     finally:
         del server.machine.in_flight[parent, name]
+        _removal_done(dir_inode)
         cred.put(IN_USE)
         dput(parent)
+
+
+def _removal_done(dir_inode: NfsInode) -> None:
+    dir_inode.silly_removals -= 1
+    if not dir_inode.silly_removals:
+        waiters, dir_inode.removal_waiters = dir_inode.removal_waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+
+async def wait_for_silly_removals(dir_inode: NfsInode) -> None:
+    """RMDIR comes after the REMOVE of every .nfs file of the directory that is on its way (rmdir_sem)."""
+    while dir_inode.silly_removals:
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        dir_inode.removal_waiters.append(waiter)
+        await waiter

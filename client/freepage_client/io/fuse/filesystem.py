@@ -91,6 +91,8 @@ class FuseFileSystem:
         self.nodes = Nodes(mount)
         self.files: dict[int, OpenFile] = {}
         self._last_fh = 0
+        self._closing: dict[asyncio.Future[object], Dentry] = {}
+        """What closing files has still to do, and where those files are."""
         self._owners: dict[int, LockOwner] = {}
         self._looked_up: dict[int, Node] = {}
         """By caller: the file whose LOOKUP has just asked the server. An open that follows need not ask again."""
@@ -278,8 +280,12 @@ class FuseFileSystem:
 
     async def rmdir(self, request: Request, body: memoryview) -> Answer:
         task = self._task(request)
+        name = bytes(body[:-1])
         async with self._held(self.nodes.get(request.nodeid), task) as directory:
-            await task.rmdir(At(directory, bytes(body[:-1])))
+            child = directory.children.get(name)
+            while child is not None and (closing := [f for f, d in self._closing.items() if d.parent is child]):
+                await asyncio.wait(closing)
+            await task.rmdir(At(directory, name))
         return b""
 
     async def _settled(self, directory: Dentry, name: bytes) -> None:
@@ -506,10 +512,12 @@ class FuseFileSystem:
             return b""
         closing: asyncio.Future[object] = asyncio.get_running_loop().create_future()
         node.closing.add(closing)
+        self._closing[closing] = open_file.dentry
         try:
             await Task.release(open_file)
         finally:
             node.closing.discard(closing)
+            del self._closing[closing]
             closing.set_result(None)
         return b""
 

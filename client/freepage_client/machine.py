@@ -10,7 +10,7 @@ from collections.abc import Callable, Coroutine, Iterable, Iterator
 from math import isqrt
 from typing import Any
 
-from freepage import AuditReport, DirtyDomain, MemCgroup, ObjectState, PageCache, SlabObject
+from freepage import AuditReport, DirtyDomain, MemCgroup, ObjectState, PageCache, SlabObject, SlabRun
 from freepage.slab import IN_USE
 from freepage_client.nfs import check
 from freepage_client.nfs.cred import Credential, CredentialCache
@@ -93,7 +93,7 @@ class Machine:
         self.resent_pages = 0
         """Pages whose COMMIT came back with another write verifier: they were dirty again."""
         self.tasks: set[Task] = set()
-        self.in_flight: dict[object, Iterable[SlabObject]] = {}
+        self.in_flight: dict[object, Iterable[SlabObject | SlabRun]] = {}
         """What calls under way hold, by call: the audit's roots beside files and unwritten data."""
         self._gencount = 0
         self._sillycounter = 0
@@ -207,7 +207,7 @@ class Machine:
             if self.mounts:
                 left = cache.live(ObjectState.ORPHANED)
             else:
-                left = sum(1 for obj in cache.objects if obj not in explained)
+                left = sum(1 for obj in cache.objects if obj not in explained) + sum(run.live for run in cache.runs)
             if left:
                 lines.append(f"{name}: {left} objects remain")
         return lines
@@ -266,7 +266,7 @@ class Machine:
 
     # The audit.
 
-    def roots_in_use(self) -> Iterator[SlabObject]:
+    def roots_in_use(self) -> Iterator[SlabObject | SlabRun]:
         """Everything that is rightly held: by processes, open files, calls under way, unwritten data."""
         yield self.cred
         for task in self.tasks:

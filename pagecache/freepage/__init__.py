@@ -73,8 +73,10 @@ from .filemap import (
     replace_page_cache_page,
     wait_on_page_writeback_range,
 )
-from .page import PAGE_SHIFT, PAGE_SIZE, Page
+from .folio import PAGE_SHIFT, PAGE_SIZE
+from .page import Page
 from .page_alloc import Zone, calculate_min_free_kbytes
+from .page_run import PageRun
 from .policy import HookPolicy, RemovalPath
 from .read import filemap_read, read_mapping_page, read_nowait
 from .readahead import (
@@ -85,6 +87,7 @@ from .readahead import (
 )
 from .sanitizer import RULES
 from .slab import Ledger, ObjectState, OrphanRecord, SlabAccount, SlabCache, SlabObject
+from .slab_run import SlabRun
 from .swap import lru_add_drain, mark_page_accessed
 from .truncate import (
     generic_error_remove_page,
@@ -150,12 +153,14 @@ __all__ = [
     "OrphanRecord",
     "Page",
     "PageCache",
+    "PageRun",
     "ReadaheadControl",
     "RemovalPath",
     "RuleViolation",
     "SlabAccount",
     "SlabCache",
     "SlabObject",
+    "SlabRun",
     "VmStat",
     "WaitQueue",
     "WouldBlock",

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from .errseq import ErrSeq
 from .page import Page
+from .xarray import PageTree, PoisonedPages
 
 if TYPE_CHECKING:
     from .cache import PageCache
     from .readahead import ReadaheadControl
-    from .workingset import Shadow
     from .writeback import BackingDevInfo, WritebackControl
 
 
@@ -116,9 +116,9 @@ class AddressSpace:
         self.host = host
         self.a_ops = a_ops
         self.bdi: BackingDevInfo = bdi if bdi is not None else cache.default_bdi
-        self.pages: dict[int, Page] = {}
-        self.shadows: dict[int, Shadow] = {}
-        """evicted pages' entries (mm/workingset.c); an index is never in both"""
+        self.pages = PageTree()
+        self.shadows: dict[int, int] = {}
+        """evicted pages' entries (mm/workingset.c), by index; an index is never in both"""
         self.dirty_tags: dict[int, None] = {}
         self.writeback_tags: dict[int, None] = {}
         self.wb_err = ErrSeq()
@@ -151,12 +151,7 @@ class AddressSpace:
 
     def resident_range(self, start: int = 0, end: int | None = None) -> list[Page]:
         """The resident pages of [start, end) in index order (end None: to the last one)."""
-        pages = self.pages
-        if end is not None and end - start <= 2 * len(pages):
-            return [pages[index] for index in range(start, end) if index in pages]
-        if end is None:
-            return [pages[index] for index in sorted(pages) if index >= start]
-        return [pages[index] for index in sorted(pages) if start <= index < end]
+        return self.pages.range(start, end)
 
     def dirty_pages(self, start: int = 0, end: int | None = None) -> list[Page]:
         """The pages tagged DIRTY of [start, end), in index order."""
@@ -177,7 +172,7 @@ class AddressSpace:
         cache, name = self.cache, self.host.audit_name
         cache.mappings.pop(self, None)
         self.a_ops = cast(AddressSpaceOperations, PoisonedOperations(cache, name))
-        self.pages = cast("dict[int, Page]", PoisonedPages(cache, name))
+        self.pages = PoisonedPages(cache, name)
 
     @contextmanager
     def poisoned_meanwhile(self) -> Iterator[None]:
@@ -185,7 +180,7 @@ class AddressSpace:
         a_ops, pages = self.a_ops, self.pages
         cache, name = self.cache, self.host.audit_name
         self.a_ops = cast(AddressSpaceOperations, PoisonedOperations(cache, name))
-        self.pages = cast("dict[int, Page]", PoisonedPages(cache, name))
+        self.pages = PoisonedPages(cache, name)
         try:
             yield
         finally:
@@ -206,34 +201,3 @@ class PoisonedOperations:
 
     def __getattr__(self, operation: str) -> None:
         self._cache.violation("mapping_poisoned", f"a_ops.{operation} of {self._name} read after the inode was freed")
-
-
-class PoisonedPages(dict[int, Page]):
-    """The page tree of a freed inode: empty, and every lookup is a violation."""
-
-    def __init__(self, cache: PageCache, name: str) -> None:
-        super().__init__()
-        self._cache = cache
-        self._name = name
-
-    def _touched(self) -> None:
-        self._cache.violation("mapping_poisoned", f"pages of {self._name} looked up after the inode was freed")
-
-    def get(self, index: int, default: Any = None) -> Any:
-        self._touched()
-        return default
-
-    def __getitem__(self, index: int) -> Page:
-        self._touched()
-        raise KeyError(index)
-
-    def __setitem__(self, index: int, page: Page) -> None:
-        self._touched()
-
-    def __contains__(self, index: object) -> bool:
-        self._touched()
-        return False
-
-    def __iter__(self) -> Iterator[int]:
-        self._touched()
-        return iter(())

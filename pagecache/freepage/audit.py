@@ -12,7 +12,9 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
+from .page import Page
 from .slab import CACHED, IN_USE, ORPHANED, Ledger, ObjectState, SlabObject
+from .slab_run import SlabRun
 
 if TYPE_CHECKING:
     from .address_space import AddressSpace
@@ -111,13 +113,26 @@ def _mark(roots: Iterable[SlabObject], state: ObjectState, marks: dict[SlabObjec
         stack.extend(obj.held)
 
 
-def audit(ledger: Ledger, roots_in_use: Iterable[SlabObject], mappings: Iterable[AddressSpace]) -> AuditReport:
+def audit(
+    ledger: Ledger, roots_in_use: Iterable[SlabObject | SlabRun], mappings: Iterable[AddressSpace]
+) -> AuditReport:
     """See Ledger.audit. O(live objects + resident pages)."""
     mappings = list(mappings)
     marks: dict[SlabObject, ObjectState] = {}
-    _mark(roots_in_use, IN_USE, marks)
-    owned = (page.owned for mapping in mappings for page in mapping.pages.values() if page.owned is not None)
+    roots: list[SlabObject] = []
+    runs_in_use: set[SlabRun] = set()
+    for root in roots_in_use:
+        if isinstance(root, SlabRun):
+            runs_in_use.add(root)
+        else:
+            roots.append(root)
+    _single_out(ledger, runs_in_use, mappings)
+    runs = [run for cache in ledger.caches.values() for run in cache.runs]
+    _mark(roots, IN_USE, marks)
+    _mark((obj for run in runs if run.count(IN_USE) for obj in run.held), IN_USE, marks)
+    owned = _owned(mappings)
     _mark(owned, CACHED, marks)
+    _mark((obj for run in runs for obj in run.held), CACHED, marks)
 
     differences: list[str] = []
     swept: dict[str, dict[str, int]] = {}
@@ -134,6 +149,10 @@ def audit(ledger: Ledger, roots_in_use: Iterable[SlabObject], mappings: Iterable
                 lost.append(obj)
             if state != obj.state:
                 disagreeing.setdefault((cache.name, obj.state.label, state.label), []).append(obj)
+        for run in cache.runs:
+            for state in (IN_USE, CACHED):
+                states[state.label] += run.count(state)
+                found[run.kind.use][state] += run.count(state)
         for use, account in cache.uses.items():
             for state in ObjectState:
                 if found[use][state] != account.live[state]:
@@ -145,21 +164,61 @@ def audit(ledger: Ledger, roots_in_use: Iterable[SlabObject], mappings: Iterable
         differences.append(
             f"{slab}: {len(objs)} objects {claimed} in the ledger but {marked} by marks: {objs[0].describe()}"
         )
-    differences.extend(_count_references(ledger, mappings))
+    differences.extend(_count_references(ledger, owned, runs))
     for obj in marks:
         differences.append(f"{obj.describe()} is referred to but no slab cache lists it: freed while in use")
     return AuditReport(differences, _group(ledger, lost), swept)
 
 
-def _count_references(ledger: Ledger, mappings: Iterable[AddressSpace]) -> list[str]:
+def _single_out(ledger: Ledger, runs_in_use: set[SlabRun], mappings: Iterable[AddressSpace]) -> None:
+    """Take out of the runs each object that is not where the ledger says: it is then swept like any other.
+
+    What stays in a run is in use and a root, or cached and owned by its resident page.
+    """
+    found: dict[SlabRun, bytearray] = {
+        run: bytearray(len(run.states)) for cache in ledger.caches.values() for run in cache.runs
+    }
+    for mapping in mappings:
+        for folio, start, stop in mapping.pages.folios():
+            run = folio.fill_run
+            if run is None:
+                continue
+            for off in range(start, min(stop, len(run.states))):
+                if run.states[off] == CACHED + 1:
+                    found[run][off] = CACHED + 1
+                elif run.states[off]:
+                    _ = Page(folio, off).owned  # the page's own object from now on
+    for run, states in found.items():
+        for i, state in enumerate(states):
+            if run.states[i] and run.states[i] != state and not (run in runs_in_use and run.states[i] == IN_USE + 1):
+                run.extract(i)
+
+
+def _owned(mappings: Iterable[AddressSpace]) -> list[SlabObject]:
+    """What resident pages own as objects of their own."""
+    return [
+        folio.objects[off]
+        for mapping in mappings
+        for folio, start, stop in mapping.pages.folios()
+        if folio.objects is not None
+        for off in range(start, stop)
+        if off in folio.objects
+    ]
+
+
+def _count_references(ledger: Ledger, owned: Iterable[SlabObject], runs: Iterable[SlabRun]) -> list[str]:
     """Each cached and orphaned reference has a page, a lost page or a holder behind it; in use: at least so many."""
     expected: dict[SlabObject, list[int]] = {
         obj: [0, 0, 0] for cache in ledger.caches.values() for obj in cache.objects
     }
-    for mapping in mappings:
-        for page in mapping.pages.values():
-            if page.owned in expected:
-                expected[page.owned][CACHED] += 1
+    for obj in owned:
+        if obj in expected:
+            expected[obj][CACHED] += 1
+    for run in runs:
+        for other in run.held:
+            if other in expected:
+                expected[other][CACHED] += run.count(CACHED)
+                expected[other][IN_USE] += run.count(IN_USE)
     for record in ledger.orphan_records.values():
         expected[record.obj][ORPHANED] += record.references
     for obj in list(expected):

@@ -7,6 +7,9 @@ from collections.abc import Callable
 from .address_space import AddressSpace
 from .errors import RuleViolation
 from .faults import Faults
+from .folio import ACTIVE, CHARGED, FREED, LRU, LRU_ADD, REMOVED_ALIVE
+from .mmzone import ACTIVE as ACTIVE_LIST
+from .mmzone import INACTIVE
 from .page import HOOK_PENDING, Page
 from .policy import HookPolicy, RemovalPath
 from .sanitizer import RULES
@@ -107,23 +110,26 @@ class PageCache:
 
     def free_page(self, page: Page) -> None:
         """The last reference is gone (free_unref_page): off the LRU, uncharged. Readers keep the contents."""
-        if page.freed:
+        folio, off = page.folio, page.off
+        more = folio.more[off]
+        if more & FREED:
             self.violation("freed_with_references", f"page freed twice: {page.describe()}")
             return
-        if page.refcount > 0:
+        if (folio.refs is not None and off in folio.refs) or more & LRU_ADD:
             self.violation("freed_with_references", page.describe())
-        if page.hook == HOOK_PENDING:
+        if folio.hooks is None or folio.hooks[off] == HOOK_PENDING:
             self.violation("hook_missed", page.describe())
-        page.freed = True
-        if page.removed_alive:
-            page.removed_alive = False
+        folio.more[off] = more & ~(LRU | CHARGED | REMOVED_ALIVE) | FREED
+        if more & REMOVED_ALIVE:
             self.nr_removed_pages -= 1
         memcg = self.memcg
-        if page.lru:
-            memcg.lruvec.remove(page)
-        if page.charged:
-            page.charged = False
+        if more & LRU:
+            memcg.lruvec.delete(folio.pfn + off, ACTIVE_LIST if folio.state[off] & ACTIVE else INACTIVE)
+        if more & CHARGED:
             memcg.uncharge(1)
+        folio.live -= 1
+        if not folio.live:
+            memcg.lruvec.free_frames(folio)
         self.stat.pgfree += 1
 
     # -- what proc shows ---------------------------------------------------------------------------------------

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 
 from .address_space import AddressSpace
 from .cache import PageCache
-from .page import HOOK_PENDING, PAGE_SIZE, Page
+from .folio import FREED, OUTSIDE, PAGE_SIZE, REMOVED_ALIVE
+from .page import HOOK_PENDING, Page
 from .policy import RemovalPath
 from .vmscan import MemCgroup
 
@@ -17,7 +18,7 @@ def check_page(page: Page) -> None:
     mapping = page.mapping
     assert mapping is not None
     story = page.describe()
-    assert mapping.pages.get(page.index) is page, story
+    assert mapping.pages.get(page.index) == page, story
     assert not page.freed and page.hook == HOOK_PENDING, story
     assert page.refcount >= 0, story
     assert not page.uptodate or (page.data is not None and len(page.data) == PAGE_SIZE), story
@@ -55,6 +56,13 @@ def check_memcg(memcg: MemCgroup, caches: Iterable[PageCache]) -> None:
     for page in resident:
         assert page in known, f"on no list: {page.describe()}"
         assert page.lru == (page not in batches.lru_add), page.describe()
+    for folio in {folio for folio in lruvec.frames if folio is not None}:
+        assert folio.live == sum(not more & FREED for more in folio.more), folio
+        for off, state in enumerate(folio.state):
+            if state & OUTSIDE and not folio.more[off] & FREED:
+                assert folio.more[off] & REMOVED_ALIVE, (
+                    f"left, and neither freed nor held: {Page(folio, off).describe()}"
+                )
     charged = sum(1 for page in known if page.charged)
     assert memcg.usage_pages == memcg.stock + charged, f"{memcg.usage_pages} != {memcg.stock} + {charged}"
     assert 0 <= memcg.stock <= 64

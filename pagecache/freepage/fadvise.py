@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING
 
-from .page import PAGE_SHIFT
+from .folio import PAGE_SHIFT
 from .readahead import force_page_cache_readahead
 from .swap import lru_add_drain
 from .truncate import invalidate_mapping_pages

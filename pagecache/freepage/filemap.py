@@ -7,11 +7,25 @@ from typing import TYPE_CHECKING
 
 from .errors import NoMemory
 from .faults import forgotten
-from .page import HOOK_ABSENT, HOOK_MIGRATED, HOOK_SKIPPED, PAGE_SHIFT, PAGE_SIZE, Page
+from .folio import (
+    CHARGED,
+    DIRTY,
+    FROZEN,
+    LOCKED,
+    LRU_ADD,
+    OUTSIDE,
+    PAGE_SHIFT,
+    PAGE_SIZE,
+    REMOVED_ALIVE,
+    WRITE_FOLIO_PAGES,
+    Folio,
+)
+from .mmzone import ACTIVE, INACTIVE
+from .page import HOOK_ABSENT, HOOK_MIGRATED, HOOK_SKIPPED, Page, new_page
 from .policy import RemovalPath
 from .sanitizer import call_freepage
-from .swap import lru_add_drain, lru_cache_add
-from .workingset import Shadow, workingset_refault
+from .swap import lru_add_drain, lru_cache_add, lru_cache_add_run
+from .workingset import workingset_refault
 
 if TYPE_CHECKING:
     from .address_space import AddressSpace
@@ -34,23 +48,71 @@ def add_to_page_cache_lru(mapping: AddressSpace, index: int, *, for_write: bool 
     memcg = cache.memcg
     if memcg.zone is not None:
         memcg.zone.alloc_page(noretry=noretry)
-    page = Page(cache, index)
-    page.locked = True
     if memcg.stock:
         memcg.stock -= 1
     else:
         memcg.charge(noretry=noretry)
-    page.charged = True
-    page.mapping = mapping
-    mapping.pages[index] = page
-    cache.nr_file_pages += 1
-    cache.stat.pgpgin += 1
+    page = _insert_for_write(mapping, index) if for_write else Page(_insert(mapping, index, 1), 0)
     if mapping.shadows:
         shadow = mapping.shadows.pop(index, None)
         if shadow is not None and not for_write:
-            workingset_refault(memcg, page, shadow)
+            workingset_refault(memcg, page.folio, 0, shadow)
     lru_cache_add(memcg, page)
     return page
+
+
+def _insert_for_write(mapping: AddressSpace, index: int) -> Page:
+    """A charged page enters the tree, locked: in the folio of the page before it, if that was written and has room."""
+    pages = mapping.pages
+    folio = pages.load(index - 1)
+    if folio is None or folio.max_nr == folio.nr or folio.index + folio.nr != index:
+        return Page(_insert(mapping, index, 1, WRITE_FOLIO_PAGES), 0)
+    off = folio.nr
+    folio.state.append(LOCKED)
+    folio.more.append(CHARGED)
+    folio.nr = off + 1
+    folio.live += 1
+    pages.store_slot(index, folio)
+    cache = mapping.cache
+    cache.nr_file_pages += 1
+    cache.stat.pgpgin += 1
+    return Page(folio, off)
+
+
+def add_run_to_page_cache_lru(mapping: AddressSpace, index: int, nr: int) -> Folio:
+    """add_to_page_cache_lru of neighbouring pages in turn, as readahead allocates: of as many of the `nr` as can be
+    charged without reclaim in between, and at least of one. Returns their folio. Raises NoMemory when not even one can.
+    """
+    cache = mapping.cache
+    memcg = cache.memcg
+    if memcg.zone is not None:
+        memcg.zone.alloc_page(noretry=True)
+        nr = 1
+    nr = memcg.charge_run(nr)
+    folio = _insert(mapping, index, nr)
+    shadows = mapping.shadows
+    if shadows and not shadows.keys().isdisjoint(range(index, index + nr)):
+        for off in range(nr):  # each refault looks at the lists as the pages before it left them
+            shadow = shadows.pop(index + off, None)
+            if shadow is not None:
+                workingset_refault(memcg, folio, off, shadow)
+            lru_cache_add(memcg, Page(folio, off))
+    else:
+        lru_cache_add_run(memcg, folio)
+    return folio
+
+
+def _insert(mapping: AddressSpace, index: int, nr: int, max_nr: int = 0) -> Folio:
+    """Charged pages enter the tree, locked."""
+    cache = mapping.cache
+    folio = Folio(cache, index, nr, LOCKED, CHARGED, max_nr)
+    folio.mapping = mapping
+    folio.live = nr
+    cache.memcg.lruvec.alloc_frames(folio)
+    mapping.pages.store(folio)
+    cache.nr_file_pages += nr
+    cache.stat.pgpgin += nr
+    return folio
 
 
 async def alloc_page_cache(mapping: AddressSpace, index: int, *, for_write: bool = False) -> Page | None:
@@ -167,7 +229,7 @@ async def wait_writeback_locked(page: Page) -> None:
 # -- the one exit door -----------------------------------------------------------------------------------------
 
 
-def remove_from_page_cache(page: Page, path: RemovalPath, function: str, *, shadow: Shadow | None = None) -> None:
+def remove_from_page_cache(page: Page, path: RemovalPath, function: str, *, shadow: int | None = None) -> None:
     """Send a locked page out of the cache. Every removal comes through here; does not block.
 
     1. Take a_ops.freepage, while the mapping is certainly alive. 2. Remove the page from the tree and its tags.
@@ -176,15 +238,17 @@ def remove_from_page_cache(page: Page, path: RemovalPath, function: str, *, shad
     `function` is the kernel function that removes, for the audit. A page somebody still holds stays charged, as in
     Linux, until its last reference goes.
     """
-    mapping = page.mapping
-    assert mapping is not None, f"removed twice: {page.describe()}"
-    cache = page.cache
-    index = page.index
-    if not page.locked:
+    folio, off = page.folio, page.off
+    state, more = folio.state, folio.more
+    mapping = folio.mapping
+    assert mapping is not None and not state[off] & OUTSIDE, f"removed twice: {page.describe()}"
+    cache = folio.cache
+    index = folio.index + off
+    if not state[off] & LOCKED:
         cache.violation("hook_page_unlocked", f"{function}: {page.describe()}")
-    if page.private is not None:
+    if folio.private is not None and off in folio.private:
         cache.violation("private_left_behind", f"{function} with private data: {page.describe()}")
-    if page.dirty:
+    if state[off] & DIRTY:
         _account_dropped(cache, mapping, page, function)
     preempt = cache.preempt
 
@@ -195,17 +259,17 @@ def remove_from_page_cache(page: Page, path: RemovalPath, function: str, *, shad
     if fault is not None and freepage is not None:
         freepage = fault.taken(page, freepage)
 
-    file_name = mapping.host.audit_name if page.owned is not None else ""
+    host = mapping.host
     del mapping.pages[index]
     if shadow is not None:
         mapping.shadows[index] = shadow
     if mapping.dirty_tags:
         mapping.dirty_tags.pop(index, None)
-    page.mapping = None
+    state[off] |= OUTSIDE  # page.mapping is None from now on
     cache.nr_file_pages -= 1
 
-    if page.refcount <= 0 and page.charged:
-        page.charged = False
+    if more[off] & (CHARGED | LRU_ADD) == CHARGED and (folio.refs is None or off not in folio.refs):
+        more[off] &= ~CHARGED
         cache.memcg.uncharge(1)
     if preempt is not None:
         preempt("removed", page)
@@ -219,7 +283,7 @@ def remove_from_page_cache(page: Page, path: RemovalPath, function: str, *, shad
     elif cache.policy.rules and cache.policy.skips(path):
         page.hook = HOOK_SKIPPED
         cache.skipped[path] += 1
-        if page.owned is not None:
+        if page.owns:
             cache.skipped_owned[path] += 1
     elif freepage is not forgotten:
         if cache.strict and preempt is None and path is RemovalPath.RECLAIM:
@@ -229,22 +293,21 @@ def remove_from_page_cache(page: Page, path: RemovalPath, function: str, *, shad
             call_freepage(cache, path, page, freepage)
     if fault is not None and freepage is not None:
         fault.hooked(page, freepage)
-    owned = page.owned
-    if owned is not None:
+    if (folio.objects is not None or folio.fill_run is not None) and page.owns:
         # Nobody will release it any more: this is the leak.
-        page.owned = None
-        cache.ledger.orphan(owned, file=file_name, index=index, path=path, function=function)
+        owned = page.disown()
+        assert owned is not None
+        cache.ledger.orphan(owned, file=host.audit_name, index=index, path=path, function=function)
         if page.hook != HOOK_SKIPPED:
             cache.violation("private_left_behind", f"{owned.describe()} outlived {page.describe()}")
     if preempt is not None:
         preempt("hooked", page)
 
-    if page.refcount == -1:
-        page.refcount = 0
-    if page.refcount == 0:
+    more[off] &= ~FROZEN
+    if not more[off] & LRU_ADD and (folio.refs is None or off not in folio.refs):
         cache.free_page(page)
     else:
-        page.removed_alive = True
+        more[off] |= REMOVED_ALIVE
         cache.nr_removed_pages += 1
     if fault is not None:
         fault.dropped(page)
@@ -279,23 +342,17 @@ async def replace_page_cache_page(old: Page, new_data: memoryview | bytes | byte
             raise OSError(errno.EBUSY, "page is dirty or has private data")
         memcg = cache.memcg
         index = old.index
-        new = Page(cache, index)
-        new.locked = True
-        new.fill(new_data)
-        new.uptodate = True
-        old.refcount += 1  # charging may reclaim, and must not take the page being replaced
+        old.get()  # charging may reclaim, and must not take the page being replaced
         try:
             if memcg.zone is not None:
                 memcg.zone.alloc_page()
             memcg.charge()
         finally:
-            old.refcount -= 1
-        new.charged = True
+            old.put()
         remove_from_page_cache(old, RemovalPath.REPLACE, "replace_page_cache_page")
-        new.mapping = mapping
-        mapping.pages[index] = new
-        cache.nr_file_pages += 1
-        cache.stat.pgpgin += 1
+        new = Page(_insert(mapping, index, 1), 0)
+        new.fill(new_data)
+        new.uptodate = True
         lru_cache_add(memcg, new)
         new.unlock()
         return new
@@ -314,20 +371,28 @@ def migrate_page(old: Page) -> Page:
     if old.writeback or old.private is not None or old.refcount:
         raise OSError(errno.EBUSY, "page is in use")
     cache = old.cache
-    new = Page(cache, old.index)
-    new.locked = True
-    for name in ("data", "uptodate", "dirty", "referenced", "active", "workingset", "readahead", "error", "owned"):
-        setattr(new, name, getattr(old, name))
-    new.charged = old.charged
     lruvec = cache.memcg.lruvec
+    new = new_page(cache, old.index)
+    new.locked = True
+    for name in ("uptodate", "dirty", "referenced", "active", "workingset", "readahead", "error", "charged", "owned"):
+        setattr(new, name, getattr(old, name))
+    data = old.data
+    if data is not None:
+        new.fill(data)
+    folio = new.folio
+    folio.mapping = mapping
+    folio.live = 1
+    lruvec.alloc_frames(folio)
     if old.lru:
-        lruvec.remove(old)
-        lruvec.add(new)
+        which = ACTIVE if old.active else INACTIVE
+        lruvec.delete(old.folio.pfn + old.off, which)
+        lruvec.add(folio.pfn, which)
+        old.lru, new.lru = False, True
     if mapping.a_ops.migratepage is not None:
         mapping.a_ops.migratepage(mapping, new, old)
-    new.mapping = mapping
-    mapping.pages[new.index] = new
-    old.mapping = None
+    mapping.pages.replace(new.index, folio)
+    folio.state[0] &= ~OUTSIDE
+    old.folio.state[old.off] |= OUTSIDE
     old.owned = None
     old.dirty = False
     old.charged = False

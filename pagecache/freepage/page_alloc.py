@@ -12,8 +12,8 @@ from math import isqrt
 from typing import TYPE_CHECKING
 
 from .errors import NoMemory
+from .folio import PAGE_SHIFT
 from .kswapd import balance_pgdat
-from .page import PAGE_SHIFT
 from .vmscan import MAX_RECLAIM_RETRIES, SWAP_CLUSTER_MAX, ReclaimTarget, ScanControl, do_try_to_free_pages
 
 if TYPE_CHECKING:

@@ -6,9 +6,24 @@ import errno
 from typing import TYPE_CHECKING
 
 from .filemap import alloc_page_cache
-from .page import PAGE_SHIFT, PAGE_SIZE, Page
+from .folio import (
+    ACTIVE,
+    PAGE_SHIFT,
+    PAGE_SIZE,
+    READABLE,
+    READAHEAD,
+    REFERENCED,
+    REFERENCED_ACTIVE,
+    SET_REFERENCED,
+    UNREFERENCED,
+    UPTODATE,
+    Buffer,
+    Folio,
+)
+from .page import Page
 from .readahead import page_cache_async_ra, page_cache_sync_ra
-from .swap import PAGEVEC_SIZE, activate_page, mark_page_accessed
+from .swap import PAGEVEC_SIZE, activate_page, mark_page_accessed, mark_run_accessed
+from .xarray import XA_CHUNK_MASK, XA_CHUNK_SHIFT
 
 if TYPE_CHECKING:
     from .address_space import AddressSpace
@@ -28,48 +43,123 @@ def read_nowait(file: File, pos: int, count: int) -> bytes | None:
         end = size
     if end <= pos:
         return b""
-    pages = mapping.pages
     first = pos >> PAGE_SHIFT
     last = (end - 1) >> PAGE_SHIFT
     ra = file.ra
-    if first == last:
-        page = pages.get(first)
-        if page is None or not page.uptodate or page.readahead:
-            return None
-        if (ra.prev_pos - 1) >> PAGE_SHIFT != first:
-            if not page.referenced:
-                page.referenced = True
-            elif not page.active:
-                activate_page(page)
-        ra.prev_pos = end
-        mapping.cache.hits += 1
-        base = first << PAGE_SHIFT
-        data = page.data
-        assert data is not None
-        return bytes(data[pos - base : end - base])
+    if first != last:
+        return _read_run(file, pos, end)
     try:
-        run = [pages[index] for index in range(first, last + 1)]
-    except KeyError:
+        folio = mapping.pages.nodes[first >> XA_CHUNK_SHIFT][(first & XA_CHUNK_MASK) + 1]
+    except (KeyError, IndexError):
         return None
-    for page in run:
-        if not page.uptodate or page.readahead:
-            return None
-    same = (ra.prev_pos - 1) >> PAGE_SHIFT == first
-    for page in run[1:] if same else run:
-        if not page.referenced:
-            page.referenced = True
-        elif not page.active:
-            activate_page(page)
+    if folio is None:
+        return None
+    off = first - folio.index
+    state = folio.state[off]
+    if state & (UPTODATE | READAHEAD) != UPTODATE:
+        return None
+    if (ra.prev_pos - 1) >> PAGE_SHIFT != first:
+        if not state & REFERENCED:
+            folio.state[off] = state | REFERENCED
+        elif not state & ACTIVE:
+            activate_page(folio, off)
     ra.prev_pos = end
-    mapping.cache.hits += len(run)
-    chunks = [page.data for page in run]
-    head = pos - (first << PAGE_SHIFT)
-    if head:
-        chunks[0] = memoryview(chunks[0])[head:]  # type: ignore[arg-type]
-    tail = end - (last << PAGE_SHIFT)
-    if tail != PAGE_SIZE:
-        chunks[-1] = memoryview(chunks[-1])[:tail]  # type: ignore[arg-type]
-    return b"".join(chunks)  # type: ignore[arg-type]
+    mapping.cache.hits += 1
+    data = folio.data
+    if data is None or folio.buffers is not None:
+        data, base = folio.contents(off), first << PAGE_SHIFT
+    else:
+        base = (folio.index + folio.data_start) << PAGE_SHIFT
+        if not base <= pos or end - base > len(data):
+            data, base = folio.contents(off), first << PAGE_SHIFT
+    assert data is not None
+    return bytes(data[pos - base : end - base])
+
+
+def _read_run(file: File, pos: int, end: int) -> bytes | None:
+    """read_nowait of bytes [pos, end) of more than one page. Nothing is marked if a page is missing."""
+    runs, reached = _readable_runs(file.mapping, pos, end)
+    if reached < end:
+        return None
+    file.mapping.cache.hits += ((end - 1) >> PAGE_SHIFT) + 1 - (pos >> PAGE_SHIFT)
+    chunks = _copy_runs(file, runs, pos, end)
+    return bytes(chunks[0]) if len(chunks) == 1 else b"".join(chunks)
+
+
+def _readable_runs(mapping: AddressSpace, pos: int, end: int) -> tuple[list[tuple[Folio, int, int]], int]:
+    """From `pos` on, what can be read at once: runs of uptodate pages without a marker, and the position they reach."""
+    load = mapping.pages.load
+    index = pos >> PAGE_SHIFT
+    last = (end - 1) >> PAGE_SHIFT
+    runs: list[tuple[Folio, int, int]] = []
+    while index <= last:
+        folio = load(index)
+        if folio is None:
+            break
+        start = index - folio.index
+        stop = min(folio.nr, start + last + 1 - index)
+        if folio.state[start:stop].translate(None, READABLE):
+            # A page further on is not uptodate, or has left and may have another in its place.
+            state = folio.state
+            stop = start
+            while state[stop] in READABLE:
+                stop += 1
+            if stop == start:
+                break
+        runs.append((folio, start, stop))
+        index += stop - start
+    return runs, min(index << PAGE_SHIFT, end)
+
+
+def _whole_batches(mapping: AddressSpace, pos: int, end: int) -> tuple[list[tuple[Folio, int, int]], int]:
+    """_readable_runs without the last batch of 15 where a page that is locked or carries the marker ends it.
+
+    Such a batch is held while the reader waits, or reclaims to make room for the next window.
+    """
+    runs, reached = _readable_runs(mapping, pos, end)
+    if not runs or reached == end or mapping.pages.load(reached >> PAGE_SHIFT) is None:
+        return runs, reached
+    first = pos >> PAGE_SHIFT
+    whole = first + ((reached >> PAGE_SHIFT) - first) // PAGEVEC_SIZE * PAGEVEC_SIZE
+    return _readable_runs(mapping, pos, whole << PAGE_SHIFT) if whole > first else ([], pos)
+
+
+def _copy_runs(file: File, runs: list[tuple[Folio, int, int]], pos: int, end: int) -> list[Buffer]:
+    """Bytes [pos, end) of the runs, whose pages are marked accessed, all but one that the previous read ended in.
+
+    The buffers do not change any more: what a write may change is copied, replies' buffers are not.
+    """
+    ra = file.ra
+    skip = (ra.prev_pos - 1) >> PAGE_SHIFT == pos >> PAGE_SHIFT
+    chunks: list[Buffer] = []
+    for folio, start, stop in runs:
+        base = (folio.index + start) << PAGE_SHIFT
+        low = pos - base if pos > base else 0
+        high = min(end - base, (stop - start) << PAGE_SHIFT)
+        piece = folio.piece(start, stop, low, high)
+        if piece is not None:
+            chunks.append(piece)
+        else:
+            for off in range(start, stop):
+                at = (off - start) << PAGE_SHIFT
+                chunk = folio.contents(off)
+                assert chunk is not None
+                if at < low or high < at + PAGE_SIZE:
+                    own = type(chunk) is bytearray
+                    chunk = memoryview(chunk)[max(low - at, 0) : min(high - at, PAGE_SIZE)]
+                    chunks.append(bytes(chunk) if own else chunk)
+                else:
+                    chunks.append(bytes(chunk) if type(chunk) is bytearray else chunk)
+        if skip:
+            start += 1
+            skip = False
+        state = folio.state[start:stop]
+        if not state.translate(None, UNREFERENCED):
+            folio.state[start:stop] = state.translate(SET_REFERENCED)
+        elif state.translate(None, REFERENCED_ACTIVE):
+            mark_run_accessed(folio, start, stop)
+    ra.prev_pos = end
+    return chunks
 
 
 async def filemap_read(file: File, pos: int, count: int) -> bytes:
@@ -87,8 +177,14 @@ async def filemap_read(file: File, pos: int, count: int) -> bytes:
     _count_hits(mapping, pos, min(pos + count, host.i_size))
     ra = file.ra
     end = pos + count
-    chunks: list[memoryview | bytes | bytearray] = []
+    chunks: list[Buffer] = []
     while pos < end and pos < host.i_size:
+        if cache.preempt is None:
+            runs, reached = _whole_batches(mapping, pos, min(host.i_size, end))
+            if runs:
+                chunks += _copy_runs(file, runs, pos, reached)
+                pos = reached
+                continue
         try:
             batch = await _get_pages(file, pos, end)
         except OSError:
@@ -124,15 +220,16 @@ async def filemap_read(file: File, pos: int, count: int) -> bytes:
 
 def _count_hits(mapping: AddressSpace, pos: int, end: int) -> None:
     pages = mapping.pages
-    hits = misses = 0
-    for index in range(pos >> PAGE_SHIFT, ((end - 1) >> PAGE_SHIFT) + 1):
-        page = pages.get(index)
-        if page is not None and page.uptodate:
+    hits = 0
+    index = first = pos >> PAGE_SHIFT
+    last = ((end - 1) >> PAGE_SHIFT) + 1
+    while (index := pages.next_resident(index, last)) < last:
+        folio = pages.load(index)
+        if folio is not None and folio.state[index - folio.index] & UPTODATE:
             hits += 1
-        else:
-            misses += 1
+        index += 1
     mapping.cache.hits += hits
-    mapping.cache.misses += misses
+    mapping.cache.misses += max(last - first, 0) - hits
 
 
 def _get_read_batch(mapping: AddressSpace, index: int, last: int) -> list[Page]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .errors import NoMemory
-from .filemap import add_to_page_cache_lru, remove_from_page_cache
-from .page import PAGE_SHIFT, PAGE_SIZE, Page
+from .filemap import add_run_to_page_cache_lru, remove_from_page_cache
+from .folio import MAX_FOLIO_PAGES, PAGE_SHIFT, PAGE_SIZE, READAHEAD
+from .page import Page
+from .page_run import PageRun
 from .policy import RemovalPath
 
 if TYPE_CHECKING:
@@ -18,20 +20,25 @@ _FORCED_CHUNK = (2 << 20) // PAGE_SIZE
 
 
 class ReadaheadControl:
-    """One ->readahead call: a run of contiguous new pages, locked, to be read.
+    """One ->readahead call: neighbouring new pages, locked, to be read.
 
-    The operation take()s the pages it starts I/O for; their completion unlocks them. What it leaves in `pages` the
-    caller removes again.
+    The operation take()s the pages it starts I/O for, or takes them as runs; their completion unlocks them. What it
+    leaves the caller removes again.
     """
 
-    __slots__ = ("file", "index", "mapping", "pages")
+    __slots__ = ("_runs", "file", "index", "mapping")
 
-    def __init__(self, file: File, mapping: AddressSpace, index: int, pages: list[Page]) -> None:
+    def __init__(self, file: File, mapping: AddressSpace, runs: list[PageRun]) -> None:
         self.file = file
         self.mapping = mapping
-        self.index = index
+        self.index = runs[0].index
         """index of the first page not taken yet"""
-        self.pages = pages
+        self._runs = runs
+
+    @property
+    def nr_pages(self) -> int:
+        """Pages not taken yet."""
+        return sum(run.nr for run in self._runs)
 
     @property
     def pos(self) -> int:
@@ -41,15 +48,28 @@ class ReadaheadControl:
     @property
     def length(self) -> int:
         """Bytes not taken yet."""
-        return len(self.pages) << PAGE_SHIFT
+        return self.nr_pages << PAGE_SHIFT
+
+    def take_runs(self) -> list[PageRun]:
+        """All that are left, as runs of pages stored together; the taker now owes each page an unlock."""
+        runs, self._runs = self._runs, []
+        self.index += sum(run.nr for run in runs)
+        return runs
 
     def take(self, n: int | None = None) -> list[Page]:
         """The next `n` pages (None: all that are left); the taker now owes each an unlock."""
-        if n is None or n >= len(self.pages):
-            taken, self.pages = self.pages, []
-        else:
-            taken, self.pages = self.pages[:n], self.pages[n:]
-        self.index += len(taken)
+        left = self.nr_pages
+        n = left if n is None else min(n, left)
+        taken: list[Page] = []
+        while len(taken) < n:
+            run = self._runs[0]
+            part = run.part(0, min(run.nr, n - len(taken)))
+            taken.extend(part.pages())
+            if part.nr == run.nr:
+                del self._runs[0]
+            else:
+                self._runs[0] = run.part(part.nr, run.nr)
+        self.index += n
         return taken
 
 
@@ -155,31 +175,43 @@ def page_cache_ra_unbounded(file: File, index: int, nr: int, lookahead: int) -> 
     if mapping.a_ops.readahead is None:
         return  # pages come one at a time, through readpage
     marker = index + nr - lookahead
-    run: list[Page] = []
-    for each in range(index, index + nr):
-        if each in mapping.pages:
-            read_pages(file, mapping, run)
-            run = []
+    end = index + nr
+    cut = min(mapping.bdi.io_pages or MAX_FOLIO_PAGES, MAX_FOLIO_PAGES)
+    pages = mapping.pages
+    runs: list[PageRun] = []
+    start = index
+    while index < end:
+        if index in pages:
+            read_pages(file, mapping, runs)
+            runs = []
+            index += 1
             continue
+        if not runs:
+            start = index
+        # Folios end where the file system's calls will, so that each holds one reply's bytes.
+        most = min(end, index + cut - (index - start) % cut)
+        most = pages.next_resident(index + 1, most)
         try:
-            page = add_to_page_cache_lru(mapping, each, noretry=True)
+            folio = add_run_to_page_cache_lru(mapping, index, most - index)
         except NoMemory:
-            read_pages(file, mapping, run)
-            run = []
+            read_pages(file, mapping, runs)
+            runs = []
+            index += 1
             continue
-        if each == marker:
-            page.readahead = True
-        run.append(page)
-    read_pages(file, mapping, run)
+        if index <= marker < index + folio.nr:
+            folio.state[marker - index] |= READAHEAD
+        runs.append(PageRun(folio, 0, folio.nr))
+        index += folio.nr
+    read_pages(file, mapping, runs)
 
 
-def read_pages(file: File, mapping: AddressSpace, run: list[Page]) -> None:
+def read_pages(file: File, mapping: AddressSpace, runs: list[PageRun]) -> None:
     """One ->readahead call; pages it did not take leave the cache again, and the window forgets them."""
-    if not run:
+    if not runs:
         return
     readahead = mapping.a_ops.readahead
     assert readahead is not None
-    rac = ReadaheadControl(file, mapping, run[0].index, run)
+    rac = ReadaheadControl(file, mapping, runs)
     readahead(rac)
     ra = file.ra
     for page in rac.take():

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from .errors import RuleViolation
+from .folio import LOCKED, OUTSIDE
 from .page import HOOK_CALLED, Page
 
 if TYPE_CHECKING:
@@ -36,15 +37,20 @@ RULES = {
 
 def call_freepage(cache: PageCache, path: RemovalPath, page: Page, freepage: Callable[[Page], None]) -> None:
     """Run the hook for a page and hold it to the rules. Nothing calls a hook but through this."""
-    if page.hook == HOOK_CALLED:
+    folio, off = page.folio, page.off
+    state = folio.state[off]
+    hooks = folio.hooks
+    if hooks is None:
+        hooks = folio.hooks = bytearray(folio.max_nr)
+    if hooks[off] == HOOK_CALLED:
         cache.violation("hook_called_twice", page.describe())
-    if not page.locked:
+    if not state & LOCKED:
         cache.violation("hook_page_unlocked", page.describe())
-    if page.mapping is not None:
+    if not state & OUTSIDE:
         cache.violation("hook_page_visible", page.describe())
-    page.hook = HOOK_CALLED
+    hooks[off] = HOOK_CALLED
     cache.hook_calls[path] += 1
-    references = page.refcount
+    references = folio.refs.get(off, 0) if folio.refs is not None else 0
     outer, cache.hooked = cache.hooked, page
     try:
         # The annotation says None; a hook that returns something to wait for is exactly what must be caught.
@@ -61,5 +67,5 @@ def call_freepage(cache: PageCache, path: RemovalPath, page: Page, freepage: Cal
             cache.violation("hook_blocked", f"freepage returned something to wait for; {page.describe()}")
     finally:
         cache.hooked = outer
-    if page.refcount > references:
+    if folio.refs is not None and folio.refs.get(off, 0) > references:
         cache.violation("use_after_free", f"freepage took a reference: {page.describe()}")

@@ -13,13 +13,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Self
 
 from .policy import RemovalPath
 
 if TYPE_CHECKING:
     from .address_space import AddressSpace
     from .audit import AuditReport
+    from .slab_run import SlabRun
 
 
 class ObjectState(IntEnum):
@@ -63,7 +64,7 @@ class SlabAccount:
 class SlabCache:
     """One named cache of equal objects, as a line of /proc/slabinfo."""
 
-    __slots__ = ("name", "objects", "objsize", "pinned", "uses")
+    __slots__ = ("name", "objects", "objsize", "pinned", "runs", "uses")
 
     def __init__(self, name: str, objsize: int) -> None:
         self.name = name
@@ -73,6 +74,8 @@ class SlabCache:
         self.uses: dict[str, SlabAccount] = {}
         self.objects: dict[SlabObject, None] = {}
         """every live object, in order of birth: what the sweep of the audit walks"""
+        self.runs: dict[SlabRun, None] = {}
+        """and the live objects that are stored together"""
 
     def account(self, use: str) -> SlabAccount:
         account = self.uses.get(use)
@@ -121,6 +124,21 @@ class SlabObject:
         account.live[holder] += 1
         account.cache.objects[self] = None
 
+    @classmethod
+    def from_run(cls, run: SlabRun, holder: ObjectState) -> Self:
+        """An object of a run, on its own from now on: the same object, so nothing is counted."""
+        obj = cls.__new__(cls)
+        ledger = run.ledger
+        obj._ledger = ledger
+        obj._account = ledger.account_of(cls)
+        obj._in_use = obj._cached = obj._orphaned = 0
+        obj._change(holder, 1)
+        obj._held = list(run.held)
+        obj.site = run.site
+        obj.born_s = run.born_s
+        obj._account.cache.objects[obj] = None
+        return obj
+
     # -- state ----------------------------------------------------------------------------------------------
 
     @property
@@ -146,20 +164,20 @@ class SlabObject:
 
     # -- references --------------------------------------------------------------------------------------------
 
-    def get(self, holder: ObjectState = IN_USE) -> None:
-        """One more reference, held by `holder`. Rule use_after_free."""
+    def get(self, holder: ObjectState = IN_USE, n: int = 1) -> None:
+        """`n` more references, held by `holder`. Rule use_after_free."""
         # Most references change nobody's state: those two lines are the common case.
         if holder is CACHED and (self._cached or self._in_use):
-            self._cached += 1
+            self._cached += n
             return
         if holder is IN_USE and self._in_use:
-            self._in_use += 1
+            self._in_use += n
             return
         if not (self._in_use or self._cached or self._orphaned):
             self._ledger.violation("use_after_free", f"reference taken on freed {self.describe()}")
             return
         before = self.state
-        self._change(holder, 1)
+        self._change(holder, n)
         after = self.state
         if after != before:
             self._moved(before, after)
@@ -222,11 +240,11 @@ class SlabObject:
         else:
             self._orphaned += by
 
-    def _shift(self, old: ObjectState, new: ObjectState) -> None:
-        """One reference changes its holder's state."""
+    def shift(self, old: ObjectState, new: ObjectState, n: int = 1) -> None:
+        """`n` references change their holder's state."""
         before = self.state
-        self._change(old, -1)
-        self._change(new, 1)
+        self._change(old, -n)
+        self._change(new, n)
         after = self.state
         if after != before:
             self._moved(before, after)
@@ -242,7 +260,7 @@ class SlabObject:
                     other._account.cache.pinned += 1
                 elif before == ORPHANED:
                     other._account.cache.pinned -= 1
-                other._shift(before, after)
+                other.shift(before, after)
 
     def _free(self, state: ObjectState) -> None:
         account = self._account
@@ -358,7 +376,7 @@ class Ledger:
         else:
             record.references += 1
         self.lost[path] += 1
-        obj._shift(CACHED, ORPHANED)
+        obj.shift(CACHED, ORPHANED)
 
     def orphans(self) -> Iterator[OrphanRecord]:
         """The objects lost at the exit door that nothing else keeps alive, in the order of the loss."""
@@ -366,7 +384,7 @@ class Ledger:
             if record.obj.state == ORPHANED:
                 yield record
 
-    def audit(self, roots_in_use: Iterable[SlabObject], mappings: Iterable[AddressSpace]) -> AuditReport:
+    def audit(self, roots_in_use: Iterable[SlabObject | SlabRun], mappings: Iterable[AddressSpace]) -> AuditReport:
         """Mark from the roots, sweep all live objects, and compare with the ledger's own opinion."""
         from .audit import audit
 

@@ -6,7 +6,8 @@ import errno
 from typing import TYPE_CHECKING
 
 from .filemap import find_lock_page, lock_page, remove_from_page_cache, wait_writeback_locked
-from .page import PAGE_SHIFT, PAGE_SIZE, Page
+from .folio import PAGE_SHIFT, PAGE_SIZE
+from .page import Page
 from .policy import RemovalPath
 from .swap import PAGEVEC_SIZE, deactivate_file_page, lru_add_drain
 from .vmscan import release_page, remove_mapping
@@ -94,7 +95,7 @@ async def _truncate(mapping: AddressSpace, lstart: int, lend: int | None, path: 
     while todo := mapping.resident_range(start, end):
         for page in todo:
             if page.mapping is not mapping:  # it left while an earlier one was waited for
-                assert mapping.pages.get(page.index) is not page, f"in the tree, but removed: {page.describe()}"
+                assert mapping.pages.get(page.index) != page, f"in the tree, but removed: {page.describe()}"
                 continue
             await lock_page(page)
             if page.writeback:
@@ -181,7 +182,7 @@ def _evict_page(page: Page) -> bool:
         return False
     if page.private is not None and not release_page(page):
         return False
-    return remove_mapping(page.cache, page, RemovalPath.DROP)
+    return remove_mapping(page.cache.memcg, page, RemovalPath.DROP)
 
 
 async def invalidate_inode_pages2_range(mapping: AddressSpace, start: int = 0, end: int | None = None) -> None:

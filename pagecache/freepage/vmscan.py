@@ -7,21 +7,36 @@ the lists: 57 = 1+3+7+15+31 at 4058 pages.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable
 from math import isqrt
 from typing import TYPE_CHECKING
 
 from .errors import NoMemory
 from .filemap import remove_from_page_cache
-from .page import PAGE_SHIFT, Page
+from .folio import (
+    ACTIVE,
+    DIRTY,
+    FROZEN,
+    LOCKED,
+    LRU,
+    LRU_ADD,
+    OUTSIDE,
+    PAGE_SHIFT,
+    READAHEAD,
+    REFERENCED,
+    WORKINGSET,
+    WRITEBACK,
+)
+from .mmzone import ACTIVE as ACTIVE_LIST
+from .mmzone import INACTIVE, Lruvec
+from .page import Page
 from .policy import RemovalPath
 from .swap import LruBatches, lru_add_drain
 from .vmstat import VmStat
 from .workingset import workingset_eviction
 
 if TYPE_CHECKING:
-    from .cache import PageCache
+    from .folio import Folio
     from .page_alloc import Zone
 
 DEF_PRIORITY = 12
@@ -29,32 +44,6 @@ SWAP_CLUSTER_MAX = 32
 MEMCG_CHARGE_BATCH = 64
 MAX_RECLAIM_RETRIES = 16
 _GIB_SHIFT = 30 - PAGE_SHIFT
-
-
-class Lruvec:
-    """The inactive and the active file list. The first key is the tail (oldest), the last one the head."""
-
-    __slots__ = ("active", "inactive", "nonresident_age")
-
-    def __init__(self) -> None:
-        self.inactive: OrderedDict[Page, None] = OrderedDict()
-        self.active: OrderedDict[Page, None] = OrderedDict()
-        self.nonresident_age = 0
-
-    def add(self, page: Page) -> None:
-        """To the head of the list that the page's active flag names."""
-        page.lru = True
-        if page.active:
-            self.active[page] = None
-        else:
-            self.inactive[page] = None
-
-    def remove(self, page: Page) -> None:
-        page.lru = False
-        if page.active:
-            del self.active[page]
-        else:
-            del self.inactive[page]
 
 
 def inactive_is_low(inactive: int, active: int) -> bool:
@@ -85,7 +74,9 @@ class ReclaimTarget:
         if self.activations() != self.activations_snapshot:
             return True
         lruvecs = [group.lruvec for group in self.groups]
-        return inactive_is_low(sum(len(each.inactive) for each in lruvecs), sum(len(each.active) for each in lruvecs))
+        return inactive_is_low(
+            sum(each.nr[INACTIVE] for each in lruvecs), sum(each.nr[ACTIVE_LIST] for each in lruvecs)
+        )
 
 
 class ScanControl:
@@ -188,6 +179,34 @@ class MemCgroup:
             retries -= 1
         self.usage_pages += 1
 
+    def charge_run(self, nr: int) -> int:
+        """charge(noretry=True) of page after page, at most `nr`, up to where the next one would reclaim. How many.
+
+        Only the first one may reclaim, or raise NoMemory.
+        """
+        if self.stock:
+            self.stock -= 1
+        else:
+            self.charge(noretry=True)
+        charged = 1
+        while charged < nr:
+            limit, n = self.limit_pages, nr - charged
+            if not self.stock:
+                if limit is None or self.usage_pages + self.other_pages + MEMCG_CHARGE_BATCH <= limit:
+                    self.usage_pages += MEMCG_CHARGE_BATCH
+                    self.stock = MEMCG_CHARGE_BATCH
+                else:
+                    n = min(n, limit - self.usage_pages - self.other_pages)
+                    if n <= 0:
+                        break
+                    self.usage_pages += n
+                    charged += n
+                    continue
+            n = min(n, self.stock)
+            self.stock -= n
+            charged += n
+        return charged
+
     def uncharge(self, nr: int) -> None:
         self.usage_pages -= nr
 
@@ -259,8 +278,8 @@ def shrink_node(target: ReclaimTarget, sc: ScanControl) -> None:
 def shrink_lruvec(memcg: MemCgroup, sc: ScanControl) -> None:
     """Scan list >> priority pages of both lists, in chunks of 32, until the target is met."""
     lruvec = memcg.lruvec
-    nr_inactive = len(lruvec.inactive) >> sc.priority
-    nr_active = len(lruvec.active) >> sc.priority
+    nr_inactive = lruvec.nr[INACTIVE] >> sc.priority
+    nr_active = lruvec.nr[ACTIVE_LIST] >> sc.priority
     reclaimed = 0
     while nr_inactive or nr_active:
         if nr_inactive:
@@ -283,13 +302,13 @@ def shrink_active_list(memcg: MemCgroup, nr_to_scan: int) -> None:
     """Move pages from the active tail to the inactive head. The referenced bit is left as it is."""
     lru_add_drain(memcg)
     lruvec = memcg.lruvec
-    active, inactive = lruvec.active, lruvec.inactive
-    n = min(nr_to_scan, len(active))
-    for _ in range(n):
-        page, _none = active.popitem(last=False)
-        page.active = False
-        page.workingset = True
-        inactive[page] = None
+    pages = lruvec.cut_tail(nr_to_scan, ACTIVE_LIST)
+    for page in pages:
+        folio, off = page.folio, page.off
+        folio.state[off] &= ~ACTIVE
+        folio.more[off] |= WORKINGSET
+        lruvec.add(folio.pfn + off, INACTIVE)
+    n = len(pages)
     memcg.stat.pgrefill += n
     memcg.stat.pgdeactivate += n
 
@@ -298,12 +317,9 @@ def shrink_inactive_list(memcg: MemCgroup, sc: ScanControl, nr_to_scan: int) -> 
     """Isolate pages from the inactive tail and reclaim what can be; the rest goes back to the head of its list."""
     lru_add_drain(memcg)
     lruvec, stat = memcg.lruvec, memcg.stat
-    inactive = lruvec.inactive
-    isolated: list[Page] = []
-    for _ in range(min(nr_to_scan, len(inactive))):
-        page, _none = inactive.popitem(last=False)
-        page.lru = False
-        isolated.append(page)
+    isolated = lruvec.cut_tail(nr_to_scan, INACTIVE)
+    for page in isolated:
+        page.folio.more[page.off] &= ~LRU
     if sc.kswapd:
         stat.pgscan_kswapd += len(isolated)
     else:
@@ -312,24 +328,38 @@ def shrink_inactive_list(memcg: MemCgroup, sc: ScanControl, nr_to_scan: int) -> 
     unqueued_dirty = 0
     reclaimed = 0
     kept: list[Page] = []
+    shrunk: Folio | None = None
     for page in isolated:
-        if page.locked:
+        folio, off = page.folio, page.off
+        state = folio.state[off]
+        if state & LOCKED:
             kept.append(page)
             continue
-        page.locked = True
-        if _is_unqueued_dirty(page):
+        folio.state[off] = state | LOCKED
+        if (state & DIRTY or folio.private is not None) and _is_unqueued_dirty(page):
             unqueued_dirty += 1
-        if _shrink_page(page):
+        if _shrink_page(memcg, page):
             reclaimed += 1
         else:
             kept.append(page)
-        page.unlock()
+        folio.state[off] &= ~LOCKED
+        if folio.waiters is not None:
+            page.wake()
+        if folio is not shrunk:
+            if shrunk is not None:
+                shrunk.copy_down()
+            shrunk = folio
+    if shrunk is not None:
+        shrunk.copy_down()
     for page in kept:
-        lruvec.add(page)
-        if page.active:
+        folio, off = page.folio, page.off
+        active = folio.state[off] & ACTIVE
+        folio.more[off] |= LRU
+        lruvec.add(folio.pfn + off, ACTIVE_LIST if active else INACTIVE)
+        if active:
             lruvec.nonresident_age += 1
-        elif page.refcount == 0 and page.mapping is None:
-            page.cache.free_page(page)
+        elif folio.state[off] & OUTSIDE and not page.refcount:
+            folio.cache.free_page(page)
     if sc.kswapd:
         stat.pgsteal_kswapd += reclaimed
     else:
@@ -350,27 +380,27 @@ def _is_unqueued_dirty(page: Page) -> bool:
     return dirty and not writeback
 
 
-def _shrink_page(page: Page) -> bool:
+def _shrink_page(memcg: MemCgroup, page: Page) -> bool:
     """shrink_folio_list for one locked, isolated, unmapped file page. False: it is kept, perhaps activated."""
-    memcg = page.cache.memcg
-    if page.writeback:
-        page.readahead = True  # the reclaim meaning: rotate to the inactive tail when written
+    folio, off = page.folio, page.off
+    state = folio.state[off]
+    if state & WRITEBACK:
+        folio.state[off] = state | READAHEAD  # the reclaim meaning: rotate to the inactive tail when written
         return _activate(memcg, page)
-    page.referenced = False  # a referenced page that is clean is reclaimed all the same
-    if page.dirty:
+    folio.state[off] = state & ~REFERENCED  # a referenced page that is clean is reclaimed all the same
+    if state & DIRTY:
         memcg.stat.nr_vmscan_immediate_reclaim += 1
-        page.readahead = True
+        folio.state[off] |= READAHEAD
         return _activate(memcg, page)
-    mapping = page.mapping
-    if mapping is None:
+    if state & OUTSIDE:
         return False
-    if page.private is not None and not release_page(page):
+    if folio.private is not None and off in folio.private and not release_page(page):
         return _activate(memcg, page)
-    return remove_mapping(page.cache, page, RemovalPath.RECLAIM)
+    return remove_mapping(memcg, page, RemovalPath.RECLAIM)
 
 
 def _activate(memcg: MemCgroup, page: Page) -> bool:
-    page.active = True
+    page.folio.state[page.off] |= ACTIVE
     memcg.stat.pgactivate += 1
     return False
 
@@ -387,18 +417,19 @@ def release_page(page: Page) -> bool:
     return page.private is None
 
 
-def remove_mapping(cache: PageCache, page: Page, path: RemovalPath) -> bool:
+def remove_mapping(memcg: MemCgroup, page: Page, path: RemovalPath) -> bool:
     """__remove_mapping: freeze the count at zero if only the cache and we hold the page, and send it out.
 
     Only reclaim leaves a shadow, and not in a mapping that is being evicted.
     """
-    mapping = page.mapping
+    folio, off = page.folio, page.off
+    mapping = folio.mapping
     assert mapping is not None
-    if page.refcount != 0 or page.dirty:
+    if folio.state[off] & DIRTY or folio.more[off] & LRU_ADD or (folio.refs is not None and off in folio.refs):
         return False
-    page.refcount = -1
+    folio.more[off] |= FROZEN
     shadow = None
     if path is RemovalPath.RECLAIM and not mapping.exiting:
-        shadow = workingset_eviction(cache.memcg, page)
+        shadow = workingset_eviction(memcg, folio, off)
     remove_from_page_cache(page, path, "__remove_mapping", shadow=shadow)
     return True

@@ -7,45 +7,43 @@ active list's memory the page would still be here. It is then put on the active 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-from .page import Page
+from .folio import ACTIVE, WORKINGSET
 
 if TYPE_CHECKING:
-    from .vmscan import Lruvec, MemCgroup
+    from .folio import Folio
+    from .vmscan import MemCgroup
 
 
-class Shadow(NamedTuple):
-    """What stays of an evicted page in the tree."""
-
-    lruvec: Lruvec
-    age: int
-    workingset: bool
+def pack_shadow(age: int, workingset: bool) -> int:
+    """What stays of an evicted page in the tree: one integer, as in the kernel. The group is the file's."""
+    return age << 1 | workingset
 
 
-def workingset_eviction(memcg: MemCgroup, page: Page) -> Shadow:
+def unpack_shadow(shadow: int) -> tuple[int, bool]:
+    """(age, workingset)"""
+    return shadow >> 1, bool(shadow & 1)
+
+
+def workingset_eviction(memcg: MemCgroup, folio: Folio, off: int) -> int:
     """The shadow of a page that reclaim is about to remove; ages the lruvec by one."""
     lruvec = memcg.lruvec
-    shadow = Shadow(lruvec, lruvec.nonresident_age, page.workingset)
-    lruvec.nonresident_age += 1
-    return shadow
+    age = lruvec.nonresident_age
+    lruvec.nonresident_age = age + 1
+    return age << 1 | (folio.more[off] & WORKINGSET != 0)
 
 
-def workingset_refault(memcg: MemCgroup, page: Page, shadow: Shadow) -> None:
-    """`page` was inserted over `shadow`, for reading: decide whether it goes to the active list."""
-    stat = memcg.stat
+def workingset_refault(memcg: MemCgroup, folio: Folio, off: int, shadow: int) -> None:
+    """The page was inserted over `shadow`, for reading: decide whether it goes to the active list."""
+    stat, lruvec = memcg.stat, memcg.lruvec
     stat.workingset_refault_file += 1
-    distance = shadow.lruvec.nonresident_age - shadow.age
-    if distance > len(shadow.lruvec.active):
+    age, workingset = unpack_shadow(shadow)
+    if lruvec.nonresident_age - age > lruvec.nr_active:
         return
-    page.active = True
-    memcg.lruvec.nonresident_age += 1
+    folio.state[off] |= ACTIVE
+    lruvec.nonresident_age += 1
     stat.workingset_activate_file += 1
-    if shadow.workingset:
-        page.workingset = True
+    if workingset:
+        folio.more[off] |= WORKINGSET
         stat.workingset_restore_file += 1
-
-
-def workingset_activation(page: Page) -> None:
-    """A second touch activates the page."""
-    page.cache.memcg.lruvec.nonresident_age += 1

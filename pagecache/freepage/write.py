@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .filemap import find_or_create_page
-from .page import PAGE_SHIFT, PAGE_SIZE, Page
+from .folio import PAGE_SHIFT, PAGE_SIZE
+from .page import Page
 from .read import read_page
 from .writeback import balance_dirty_pages_ratelimited, set_page_dirty
 

@@ -7,7 +7,8 @@ from contextlib import suppress
 from errno import EIO
 from typing import TYPE_CHECKING
 
-from .page import PAGE_SHIFT, PAGE_SIZE, Page
+from .folio import DIRTY, OUTSIDE, PAGE_SHIFT, PAGE_SIZE, READAHEAD, WRITEBACK
+from .page import Page
 from .proportions import GlobalProportion, LocalProportion
 from .swap import rotate_reclaimable_page
 
@@ -355,10 +356,11 @@ async def write_cache_pages(
             done_index = page.index
             if not page.trylock():
                 await page.lock()
-            if page.mapping is not mapping or not page.dirty:
+            state = page.folio.state[page.off]
+            if state & OUTSIDE or page.folio.mapping is not mapping or not state & DIRTY:
                 page.unlock()
                 continue
-            if page.writeback:
+            if state & WRITEBACK:
                 if not wbc.sync_all:
                     page.unlock()
                     continue
@@ -394,17 +396,19 @@ async def write_cache_pages(
 
 def filemap_dirty_page(page: Page) -> bool:
     """Set the dirty flag and the DIRTY tag (filemap_dirty_folio). True if the page was clean. Does not block."""
-    if page.dirty:
+    folio, off = page.folio, page.off
+    state = folio.state[off]
+    if state & DIRTY:
         return False
-    mapping = page.mapping
-    if mapping is None:
+    mapping = folio.mapping
+    if mapping is None or state & OUTSIDE:
         return _dirtied_without_mapping(page)
-    page.dirty = True
-    mapping.dirty_tags[page.index] = None
+    folio.state[off] = state | DIRTY
+    mapping.dirty_tags[folio.index + off] = None
     bdi = mapping.bdi
     bdi.nr_dirty += 1
     bdi.domain.nr_dirty += 1
-    page.cache.stat.nr_dirtied += 1
+    folio.cache.stat.nr_dirtied += 1
     bdi.wb.mark_inode_dirty(mapping)
     return True
 
@@ -418,19 +422,21 @@ def _dirtied_without_mapping(page: Page) -> bool:
 
 def set_page_dirty(page: Page) -> bool:
     """The mapping's set_page_dirty, or filemap_dirty_page (folio_mark_dirty); clears the readahead/reclaim bit."""
-    mapping = page.mapping
-    if mapping is None:
+    folio, off = page.folio, page.off
+    mapping = folio.mapping
+    if mapping is None or folio.state[off] & OUTSIDE:
         return _dirtied_without_mapping(page)
-    page.readahead = False
+    folio.state[off] &= ~READAHEAD
     operation = mapping.a_ops.set_page_dirty
     return filemap_dirty_page(page) if operation is None else operation(page)
 
 
 def clear_page_dirty_for_io(page: Page) -> bool:
     """Clear the flag under the page lock, before the write; the tag stays until writeback starts."""
-    if not page.dirty:
+    state = page.folio.state
+    if not state[page.off] & DIRTY:
         return False
-    page.dirty = False
+    state[page.off] &= ~DIRTY
     _account_cleaned(page)
     return True
 
@@ -458,13 +464,14 @@ def _account_cleaned(page: Page) -> None:
 
 def set_page_writeback(page: Page) -> None:
     """Writeback starts: WRITEBACK tag on, DIRTY tag off unless the page is dirty again."""
-    assert not page.writeback, f"already under writeback: {page.describe()}"
-    mapping = page.mapping
-    assert mapping is not None, f"writeback of a removed page: {page.describe()}"
-    page.writeback = True
-    index = page.index
+    folio, off = page.folio, page.off
+    state, mapping = folio.state[off], folio.mapping
+    assert not state & WRITEBACK, f"already under writeback: {page.describe()}"
+    assert mapping is not None and not state & OUTSIDE, f"writeback of a removed page: {page.describe()}"
+    folio.state[off] = state | WRITEBACK
+    index = folio.index + off
     mapping.writeback_tags[index] = None
-    if not page.dirty:
+    if not state & DIRTY:
         mapping.dirty_tags.pop(index, None)
     bdi = mapping.bdi
     bdi.nr_writeback += 1
@@ -473,22 +480,23 @@ def set_page_writeback(page: Page) -> None:
 
 def end_page_writeback(page: Page) -> None:
     """Writeback ended: wakes waiters; a page marked for reclaim goes to the inactive tail."""
-    assert page.writeback, f"not under writeback: {page.describe()}"
-    if page.readahead:
-        page.readahead = False
+    folio, off = page.folio, page.off
+    state, mapping = folio.state[off], folio.mapping
+    assert state & WRITEBACK, f"not under writeback: {page.describe()}"
+    if state & READAHEAD:
+        folio.state[off] = state & ~READAHEAD
         rotate_reclaimable_page(page)
-    page.writeback = False
-    mapping = page.mapping
-    assert mapping is not None, f"removed while under writeback: {page.describe()}"
-    mapping.writeback_tags.pop(page.index, None)
+    folio.state[off] &= ~WRITEBACK
+    assert mapping is not None and not state & OUTSIDE, f"removed while under writeback: {page.describe()}"
+    mapping.writeback_tags.pop(folio.index + off, None)
     bdi = mapping.bdi
     bdi.nr_writeback -= 1
     domain = bdi.domain
     domain.nr_writeback -= 1
     domain.completed(bdi)
-    page.cache.stat.nr_written += 1
-    if page.waiters is not None:
-        page._wake()
+    folio.cache.stat.nr_written += 1
+    if folio.waiters is not None:
+        page.wake()
     domain.progress()
 
 

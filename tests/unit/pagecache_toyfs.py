@@ -116,9 +116,8 @@ class ToyFs:
         self.reads: list[tuple[int, int]] = []
         """(index, pages) of each ->readahead or ->readpage"""
         self.written: list[int] = []
-        self.hooked: Counter[int] = Counter()
-        """how often the hook saw each page, by identity; `kept` keeps the identities from being used again"""
-        self.kept: list[Page] = []
+        self.hooked: Counter[Page] = Counter()
+        """how often the hook saw each page"""
         self.fail_reads: set[int] = set()
         self.refuse_readahead = False
         self.cred = Credential(cache.ledger, ObjectState.IN_USE, "mount")
@@ -133,7 +132,6 @@ class ToyFs:
             invalidatepage=self.invalidatepage,
             launder_page=self.launder_page,
         )
-        self.keep_pages = False
 
     def create(self, name: str, size: int) -> fp.AddressSpace:
         return fp.AddressSpace(self.cache, ToyInode(name, size), self.a_ops, self.bdi)
@@ -163,7 +161,7 @@ class ToyFs:
         page.unlock()
 
     def give_request(self, page: Page, site: str) -> None:
-        if page.owned is None:
+        if not page.owns:
             request = FillRequest(self.cache.ledger, ObjectState.CACHED, site)
             request.hold(self.cred)
             page.own(request)
@@ -187,7 +185,7 @@ class ToyFs:
     def readahead(self, rac: fp.ReadaheadControl) -> None:
         if self.refuse_readahead:
             return
-        self.reads.append((rac.index, len(rac.pages)))
+        self.reads.append((rac.index, rac.nr_pages))
         pages = rac.take()
 
         def done() -> None:
@@ -216,9 +214,7 @@ class ToyFs:
         self.submit(done)
 
     def freepage(self, page: Page) -> None:
-        self.hooked[id(page)] += 1
-        if self.keep_pages:
-            self.kept.append(page)
+        self.hooked[page] += 1
         owned = page.disown()
         if owned is not None:
             owned.put(ObjectState.CACHED)

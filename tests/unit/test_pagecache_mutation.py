@@ -17,9 +17,9 @@ MODULES = (filemap, truncate, vmscan, readahead)
 MUTATIONS = {
     "skip the hook": ("            call_freepage(cache, path, page, freepage)\n", "            pass\n"),
     "call it while the page is visible": (
-        "    page.mapping = None\n    cache.nr_file_pages -= 1\n",
+        "    state[off] |= OUTSIDE  # page.mapping is None from now on\n",
         "    if freepage is not None:\n        call_freepage(cache, path, page, freepage)\n"
-        "    page.mapping = None\n    cache.nr_file_pages -= 1\n    freepage = forgotten\n",
+        "    state[off] |= OUTSIDE\n    freepage = forgotten\n",
     ),
     "drop the lock": ("    cache.removed[path] += 1\n", "    cache.removed[path] += 1\n    page.locked = False\n"),
     "forget the uncharge": ("        cache.memcg.uncharge(1)\n", "        pass\n"),
@@ -29,10 +29,7 @@ MUTATIONS = {
         "    with mapping.poisoned_meanwhile():\n        freepage = mapping.a_ops.freepage\n"
         "    cache.removed[path] += 1\n",
     ),
-    "keep the cache's reference": (
-        "    if page.refcount == 0:\n        cache.free_page(page)\n",
-        "    if False:\n        pass\n",
-    ),
+    "keep the cache's reference": ("        cache.free_page(page)\n", "        pass\n"),
     "forget the tags": ("        mapping.dirty_tags.pop(index, None)\n", "        pass\n"),
 }
 

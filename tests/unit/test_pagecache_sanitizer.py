@@ -9,6 +9,7 @@ import pytest
 
 import freepage as fp
 from freepage import PAGE_SIZE, ObjectState, RemovalPath
+from freepage.folio import OUTSIDE
 from pagecache_toyfs import FillRequest, ToyFs, ToyInode, drive, new_cache
 
 
@@ -169,7 +170,7 @@ def test_a_page_freed_without_its_hook_is_caught() -> None:
     page.get()
     fp.lru_add_drain(fs.cache.memcg)
     del mapping.pages[0]  # somebody removes behind the exit door's back
-    page.mapping = None
+    page.folio.state[page.off] |= OUTSIDE
     page.put()
     assert fired(fs.cache) == {"hook_missed": 1}
 

@@ -199,7 +199,7 @@ def test_replace_swaps_the_page_in_its_slot() -> None:
     fs, mapping = filled()
     old = mapping.pages[3]
     new = drive(fp.replace_page_cache_page(old, b"new" + bytes(PAGE_SIZE - 3)))
-    assert mapping.pages[3] is new and new.uptodate and not new.locked
+    assert mapping.pages[3] == new and new.uptodate and not new.locked
     assert old.freed and fs.cache.hook_calls[RemovalPath.REPLACE] == 1
     assert drive(fp.filemap_read(fp.File(mapping), 3 * PAGE_SIZE, 3)) == b"new"
     with pytest.raises(OSError, match="not in the cache"):
@@ -215,7 +215,7 @@ def test_replace_in_a_full_group_reclaims_something_else() -> None:
     fs, mapping = filled(16, limit=16)
     old = mapping.pages[0]
     new = drive(fp.replace_page_cache_page(old, bytes(PAGE_SIZE)))
-    assert mapping.pages[0] is new
+    assert mapping.pages[0] == new
     fp.check_cache(fs.cache)
 
 
@@ -225,7 +225,7 @@ def test_migration_moves_the_objects_and_does_not_call_the_hook() -> None:
     owned = old.owned
     assert old.trylock()
     new = fp.migrate_page(old)
-    assert mapping.pages[3] is new and new.owned is owned and new.locked
+    assert mapping.pages[3] == new and new.owned is owned and new.locked
     new.unlock()
     assert not sum(fs.cache.hook_calls.values()) and not sum(fs.cache.removed.values()) and fs.cache.migrated == 1
     held = mapping.pages[4]

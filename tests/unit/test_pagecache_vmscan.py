@@ -201,7 +201,7 @@ def test_a_locked_page_goes_back_to_the_head() -> None:
     fp.lru_add_drain(fs.cache.memcg)
     assert mapping.pages[0].trylock()
     tail = next(iter(fs.cache.memcg.lruvec.inactive))
-    assert tail is mapping.pages[0]
+    assert tail == mapping.pages[0]
     assert fs.cache.memcg.shrink(1) >= 1
     assert 0 in mapping.pages
     mapping.pages[0].unlock()

@@ -21,7 +21,7 @@ from freepage import (
     invalidate_inode_pages2_range,
     read_nowait,
 )
-from freepage.slab import CACHED, IN_USE
+from freepage.slab import IN_USE
 from freepage_client.nfs import direct
 from freepage_client.nfs.errors import os_error
 from freepage_client.nfs.inode import INVALID_CHANGE, INVALID_DATA, INVALID_SIZE
@@ -303,9 +303,7 @@ def releasepage(page: Page) -> bool:
 def freepage(page: Page) -> None:
     """The page has left the cache: release the request that filled it, and with it its hold on the credential."""
     assert page.private is None, "a write request outlived its page"
-    request = page.disown()
-    if request is not None:
-        request.put(CACHED)
+    page.release()
 
 
 async def launder_page(page: Page) -> None:

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from freepage import PAGE_SHIFT, PAGE_SIZE, Page, SlabObject
+from freepage import PAGE_SHIFT, Ledger, Page, PageRun, SlabObject, SlabRun
 from freepage.slab import CACHED, IN_USE
 
 if TYPE_CHECKING:
@@ -29,11 +29,10 @@ class FillRequest(SlabObject):
     slab_name = "nfs_page"
     use = "fill"
     objsize = 128
-    __slots__ = ("cred",)
+    __slots__ = ()
 
     def __init__(self, cred: Credential, inode: NfsInode, site: str) -> None:
         super().__init__(inode.server.machine.cache.ledger, IN_USE, site)
-        self.cred = cred
         self.hold(cred)
 
     def give_to(self, page: Page) -> None:
@@ -134,6 +133,21 @@ class Segment:
         return (self.page.index << PAGE_SHIFT) + self.offset
 
 
+class RunSegment:
+    """Whole pages side by side that one READ fills. ``request`` is the run of their FillRequests."""
+
+    __slots__ = ("nbytes", "pages", "request")
+
+    def __init__(self, request: SlabRun, pages: PageRun) -> None:
+        self.request = request
+        self.pages = pages
+        self.nbytes = pages.nr << PAGE_SHIFT
+
+    @property
+    def pos(self) -> int:
+        return self.pages.index << PAGE_SHIFT
+
+
 class PageIo:
     """Collects contiguous pieces until one must wait for the next call (struct nfs_pageio_descriptor).
 
@@ -141,19 +155,21 @@ class PageIo:
     size, by a byte gap or by another owner; a gap between page indices does not count (``cond_complete``).
     """
 
-    __slots__ = ("_compatible", "_count", "_do_io", "_segments", "_size", "bytes_sent", "more_io")
+    __slots__ = ("_compatible", "_count", "_do_io", "_end", "_segments", "_size", "bytes_sent", "more_io")
 
     def __init__(
         self,
         size: int,
-        do_io: Callable[[list[Segment]], None],
+        do_io: Callable[[list[Any]], None],
         compatible: Callable[[Segment, Segment], bool] | None = None,
     ) -> None:
         self._size = size
         self._do_io = do_io
         self._compatible = compatible
-        self._segments: list[Segment] = []
+        self._segments: list[Any] = []
         self._count = 0
+        self._end = 0
+        """position after the last piece collected"""
         self.more_io = False
         self.bytes_sent = 0
 
@@ -169,14 +185,32 @@ class PageIo:
                 continue
             self._segments.append(piece)
             self._count += piece.nbytes
+            self._end = piece.pos + piece.nbytes
             pieces.append(piece)
             offset += piece.nbytes
             nbytes -= piece.nbytes
         return pieces
 
+    def add_run(self, pages: PageRun, cred: Credential, ledger: Ledger) -> None:
+        """Queue whole pages to be read, with a fill request each, cutting the run over calls as needed."""
+        while pages.nr:
+            pos = pages.index << PAGE_SHIFT
+            fits = 0
+            if not self._segments or self._end == pos:
+                fits = min((self._size - self._count) >> PAGE_SHIFT, MAX_PAGES_PER_CALL - (self._count >> PAGE_SHIFT))
+            if not fits:
+                self.more_io = True
+                self._flush()
+                continue
+            part = pages.part(0, min(fits, pages.nr))
+            self._segments.append(RunSegment(SlabRun(ledger, FillRequest, part.nr, (cred,), IN_USE, "read"), part))
+            self._count += part.nr << PAGE_SHIFT
+            self._end = pos + (part.nr << PAGE_SHIFT)
+            pages = pages.part(part.nr, pages.nr)
+
     def cond_complete(self, index: int) -> None:
         """Send what is collected unless page ``index`` is the next one after it."""
-        if self._segments and self._segments[-1].page.index + 1 != index:
+        if self._segments and -(-self._end >> PAGE_SHIFT) != index:
             self._flush()
 
     def complete(self) -> None:
@@ -186,13 +220,9 @@ class PageIo:
     def _coalesce_size(self, piece: Segment) -> int:
         """How many bytes of the piece the call being collected still takes (nfs_coalesce_size, nfs_generic_pg_test)."""
         if self._segments:
-            last = self._segments[-1]
-            if self._compatible is not None and not self._compatible(last, piece):
+            if self._compatible is not None and not self._compatible(self._segments[-1], piece):
                 return 0
-            if last.page is piece.page:
-                if last.offset + last.nbytes != piece.offset:
-                    return 0
-            elif piece.offset != 0 or last.offset + last.nbytes != PAGE_SIZE or last.page.index + 1 != piece.page.index:
+            if self._end != piece.pos:
                 return 0
         if (self._count + piece.nbytes) >> PAGE_SHIFT > MAX_PAGES_PER_CALL:
             return 0

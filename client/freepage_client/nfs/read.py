@@ -9,13 +9,13 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING, cast
 
-from freepage import PAGE_SHIFT, PAGE_SIZE, Page, ReadaheadControl
+from freepage import PAGE_SHIFT, PAGE_SIZE, Page, PageRun, ReadaheadControl
 from freepage.slab import IN_USE
 from freepage_client.nfs.errors import FATAL_ON_SERVER, os_error, status_to_errno
 from freepage_client.nfs.fattr import NfsFattr
 from freepage_client.nfs.inode import INVALID_ATIME
 from freepage_client.nfs.open_context import OpenContext, find_open_context
-from freepage_client.nfs.pagelist import FillRequest, PageIo, Segment, own_page
+from freepage_client.nfs.pagelist import FillRequest, PageIo, RunSegment, Segment, own_page
 from freepage_client.nfs.rpc import RpcTask
 from freepage_client.nfs.write import wb_page
 from freepage_proto.nfs3 import NfsStat3, ReadArgs, ReadRes
@@ -24,6 +24,8 @@ from freepage_proto.rpc import Procedure
 if TYPE_CHECKING:
     from freepage_client.nfs.file import NfsFile
     from freepage_client.nfs.inode import NfsInode
+
+AnySegment = Segment | RunSegment
 
 
 class _Reader:
@@ -52,11 +54,21 @@ class _Reader:
         pieces = self.io.add(request, page, 0, aligned)
         self.parts_left[page] += len(pieces) - 1
 
+    def add_run(self, run: PageRun) -> None:
+        """Queue locked pages that are stored together."""
+        inode = self.inode
+        whole = 0
+        if not inode.server.rsize % PAGE_SIZE:
+            whole = min(max(-(-inode.i_size >> PAGE_SHIFT) - run.index, 0), run.nr)
+            self.io.add_run(run.part(0, whole), self.context.cred, inode.server.machine.cache.ledger)
+        for page in run.part(whole, run.nr).pages():
+            self.add_page(page)
+
     def complete(self) -> None:
         self.io.complete()
         self.inode.server.stats.bytes["readpages"] += (self.io.bytes_sent + PAGE_SIZE - 1) >> PAGE_SHIFT
 
-    def _do_io(self, segments: list[Segment]) -> None:
+    def _do_io(self, segments: list[AnySegment]) -> None:
         server = self.inode.server
         first = segments[0]
         count = sum(segment.nbytes for segment in segments)
@@ -67,7 +79,7 @@ class _Reader:
         server.machine.in_flight[call] = (self.context, *(segment.request for segment in segments))
         server.machine.spawn(self._finish(segments, args, call, fattr))
 
-    async def _finish(self, segments: list[Segment], args: ReadArgs, call: RpcTask, fattr: NfsFattr) -> None:
+    async def _finish(self, segments: list[AnySegment], args: ReadArgs, call: RpcTask, fattr: NfsFattr) -> None:
         inode, server = self.inode, self.inode.server
         first_call = call
         chunks: list[bytes | bytearray | memoryview] = []
@@ -110,10 +122,17 @@ class _Reader:
         self._fill(segments, data, good, eof, error)
         self.context.put(IN_USE)
 
-    def _fill(self, segments: list[Segment], data: memoryview, good: int, eof: bool, error: int) -> None:
+    def _fill(self, segments: list[AnySegment], data: memoryview, good: int, eof: bool, error: int) -> None:
         """Give each page its bytes; beyond the end of the file they are zeroes, in the failed part nothing."""
         done = 0
         for segment in segments:
+            if isinstance(segment, RunSegment):
+                filled = segment.pages.nr
+                if error and not eof:
+                    filled = min(max(good - done, 0) >> PAGE_SHIFT, filled)
+                self._fill_run(segment, data, done, filled, error)
+                done += segment.nbytes
+                continue
             page, request = segment.page, segment.request
             assert isinstance(request, FillRequest)
             piece = data[done : done + segment.nbytes]
@@ -139,6 +158,22 @@ class _Reader:
             else:
                 page.uptodate = True
                 request.give_to(page)
+            page.unlock()
+
+    def _fill_run(self, segment: RunSegment, data: memoryview, at: int, filled: int, error: int) -> None:
+        """The first ``filled`` pages get their bytes, from byte ``at`` of the reply on; the others failed."""
+        ok = segment.pages.part(0, filled)
+        if filled:
+            ok.fill(data, at)
+            ok.own(segment.request)
+            ok.mark_uptodate_and_unlock()
+        if filled == segment.pages.nr:
+            return
+        self.context.error = error
+        for at, page in enumerate(segment.pages.pages()[filled:], filled):
+            if error in FATAL_ON_SERVER and error != errno.ETIMEDOUT:
+                page.error = True
+            segment.request.put(at, IN_USE)
             page.unlock()
 
 
@@ -187,6 +222,6 @@ def readahead(control: ReadaheadControl) -> None:
     if context is None:
         return
     reader = _Reader(inode, context)
-    for page in control.take(len(control.pages)):
-        reader.add_page(page)
+    for run in control.take_runs():
+        reader.add_run(run)
     reader.complete()

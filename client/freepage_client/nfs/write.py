@@ -585,7 +585,7 @@ async def write_end(file: NfsFile, mapping: AddressSpace, pos: int, length: int,
     try:
         await update_page(file, page, offset, copied)
     finally:
-        if page.uptodate and page.owned is None and page.mapping is not None:
+        if page.uptodate and not page.owns and page.mapping is not None:
             own_page(page, inode, file.context.cred, "write")
         page.unlock()
     return copied

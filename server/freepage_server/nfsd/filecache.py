@@ -25,9 +25,9 @@ from freepage import (
     AddressSpace,
     AddressSpaceOperations,
     BackingDevInfo,
-    ObjectState,
     Page,
     PageCache,
+    PageRun,
     ReadaheadControl,
     WritebackControl,
     do_writepages,
@@ -294,56 +294,53 @@ class FileCache:
         return replaced
 
     async def _readpage(self, file: NfsdFile, page: Page) -> None:
-        await self._fill(file, [page])
+        await self._fill(file, [PageRun.of(page)])
 
     def _readahead(self, rac: ReadaheadControl) -> None:
         assert isinstance(rac.file, NfsdFile)
         file = rac.file
         file.inode.users += 1  # the pages are locked from now on, so the inode may not be evicted
-        self._spawn(self._fill_and_put(file, rac.take()))
+        self._spawn(self._fill_and_put(file, rac.take_runs()))
 
-    async def _fill_and_put(self, file: NfsdFile, pages: list[Page]) -> None:
+    async def _fill_and_put(self, file: NfsdFile, runs: list[PageRun]) -> None:
         try:
             with suppress(OSError):  # remembered by each page, and found by whoever waits for it
-                await self._fill(file, pages)
+                await self._fill(file, runs)
         finally:
             self._put(file.inode)
 
-    async def _fill(self, file: NfsdFile, pages: list[Page]) -> None:
+    async def _fill(self, file: NfsdFile, runs: list[PageRun]) -> None:
         """Read contiguous locked pages in one piece; unlocks them in any case. Raises OSError."""
         inode = file.inode
         storage = inode.export.storage
-        first = pages[0].index
+        pos = runs[0].index << PAGE_SHIFT
+        count = sum(run.nr for run in runs) << PAGE_SHIFT
         try:
             changed_ns = max(inode.seen[1], inode.disk_ctime_ns)
             if storage.shared and storage.now_ns() - changed_ns < 2 * storage.granule_ns:
                 inode.racy_until_ns = changed_ns + 2 * storage.granule_ns
-            data = await storage.read(inode.key, first << PAGE_SHIFT, len(pages) << PAGE_SHIFT)
+            data = await storage.read(inode.key, pos, count)
             self.stats.storage_reads += 1
             self.stats.storage_read_bytes += len(data)
-            view = memoryview(data)
-            for number, page in enumerate(pages):
-                page.fill(view[number << PAGE_SHIFT : (number + 1) << PAGE_SHIFT])
-                page.uptodate = True
-                self._own(page, file.cred, "read")
-        except OSError:
-            for page in pages:
-                page.error = not page.uptodate
+        except BaseException as failure:
+            for run in runs:
+                if isinstance(failure, OSError):
+                    run.mark_error()
+                run.unlock()
             raise
-        finally:
-            for page in pages:
-                page.unlock()
+        for run in runs:
+            run.fill(data, (run.index << PAGE_SHIFT) - pos)
+            run.own(self._creds.new_fill_requests(file.cred, "read", run.nr))
+            run.mark_uptodate_and_unlock()
 
     # --- the hook -------------------------------------------------------------------------------------------------
 
     def _own(self, page: Page, cred: AuthSys, site: str) -> None:
-        if page.owned is None:
+        if not page.owns:
             page.own(self._creds.new_fill_request(cred, site))
 
     def _freepage(self, page: Page) -> None:
-        request = page.disown()
-        if request is not None:
-            request.put(ObjectState.CACHED)
+        page.release()
 
     # --- writing --------------------------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import ClassVar
 
-from freepage import Ledger, ObjectState, SlabObject
+from freepage import Ledger, ObjectState, SlabObject, SlabRun
 from freepage_proto.rpc import AuthSys
 
 
@@ -62,6 +62,16 @@ class CredTable:
         request.hold(cred)
         cred.put()
         return request
+
+    def new_fill_requests(self, auth: AuthSys, site: str, n: int) -> SlabRun:
+        """Requests for `n` pages that are read together (IN_USE)."""
+        cred = self._creds.get(auth)
+        if cred is not None:
+            return SlabRun(self._ledger, FillRequest, n, (cred,), ObjectState.IN_USE, site)
+        cred = self._creds[auth] = RpcCred(self._ledger, auth, self._forget)
+        requests = SlabRun(self._ledger, FillRequest, n, (cred,), ObjectState.IN_USE, site)
+        cred.put()
+        return requests
 
     def _forget(self, auth: AuthSys) -> None:
         self._creds.pop(auth, None)

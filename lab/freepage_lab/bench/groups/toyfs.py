@@ -11,7 +11,6 @@ from typing import Any, TypeVar
 
 from freepage import (
     PAGE_SHIFT,
-    PAGE_SIZE,
     AddressSpace,
     AddressSpaceOperations,
     BackingDevInfo,
@@ -20,8 +19,10 @@ from freepage import (
     ObjectState,
     Page,
     PageCache,
+    PageRun,
     ReadaheadControl,
     SlabObject,
+    SlabRun,
     force_page_cache_readahead,
 )
 
@@ -73,7 +74,7 @@ class ToyFs:
         contents: bytes = bytes(1 << 20),
     ) -> None:
         self.cache = PageCache(now=time.monotonic, memcg=MemCgroup(None if memory is None else memory >> PAGE_SHIFT))
-        self._contents = memoryview(contents)
+        self._contents = contents
         self._cred = Cred(self.cache.ledger)
         self._site = "read" if sites else ""
         a_ops = AddressSpaceOperations(
@@ -85,34 +86,24 @@ class ToyFs:
         self.mapping = AddressSpace(self.cache, Inode(size), a_ops, bdi)
         self.file = File(self.mapping)
 
-    def _piece(self, index: int, pages: int) -> memoryview:
-        """A reply's buffer: that of ``pages`` pages from ``index``."""
-        start = (index << PAGE_SHIFT) % len(self._contents)
-        return self._contents[start : start + pages * PAGE_SIZE]
+    def _fill(self, run: PageRun) -> None:
+        """A reply's buffer is somewhere in the contents."""
+        run.fill(self._contents, (run.index << PAGE_SHIFT) % len(self._contents))
 
     def _readahead(self, rac: ReadaheadControl) -> None:
-        data = self._piece(rac.index, len(rac.pages))
-        for number, page in enumerate(rac.take()):
-            page.fill(data[number << PAGE_SHIFT : (number + 1) << PAGE_SHIFT])
-            page.uptodate = True
-            page.unlock()
+        for run in rac.take_runs():
+            self._fill(run)
+            run.mark_uptodate_and_unlock()
 
     def _readahead_owning(self, rac: ReadaheadControl) -> None:
-        data = self._piece(rac.index, len(rac.pages))
-        ledger, cred, site = self.cache.ledger, self._cred, self._site
-        for number, page in enumerate(rac.take()):
-            page.fill(data[number << PAGE_SHIFT : (number + 1) << PAGE_SHIFT])
-            page.uptodate = True
-            request = Request(ledger, ObjectState.CACHED, site)
-            request.hold(cred)
-            page.own(request)
-            page.unlock()
+        for run in rac.take_runs():
+            self._fill(run)
+            run.own(SlabRun(self.cache.ledger, Request, run.nr, (self._cred,), ObjectState.IN_USE, self._site))
+            run.mark_uptodate_and_unlock()
 
     @staticmethod
     def _freepage(page: Page) -> None:
-        request = page.disown()
-        if request is not None:
-            request.put(ObjectState.CACHED)
+        page.release()
 
     def read_in(self, start: int = 0, end: int | None = None) -> None:
         """Bring bytes [start, end) into the cache, a folio at a time, as readahead does. Older pages make room."""

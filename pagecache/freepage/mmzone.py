@@ -1,0 +1,149 @@
+"""The LRU lists of a memory cgroup: page frames linked by number (struct lruvec of include/linux/mmzone.h).
+
+Each page that is charged has a page frame number; two arrays hold, for each number, the next and the previous one on
+its list, as list_head does in struct page. Adding, taking out, and cutting off a list's tail are a few integer stores
+a page, and make no object.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from .page import Page
+
+if TYPE_CHECKING:
+    from .folio import Folio
+
+INACTIVE = 0
+ACTIVE = 1
+_HEADS = 2
+"""numbers 0 and 1 are the heads of the two lists; `next` of a head is its oldest page, `prev` its newest"""
+
+
+class LruList:
+    """One of the lists, as a collection of pages from the tail (oldest) to the head."""
+
+    __slots__ = ("_list", "_lruvec")
+
+    def __init__(self, lruvec: Lruvec, which: int) -> None:
+        self._lruvec = lruvec
+        self._list = which
+
+    def __len__(self) -> int:
+        return self._lruvec.nr[self._list]
+
+    def __iter__(self) -> Iterator[Page]:
+        lruvec = self._lruvec
+        pfn = lruvec.next[self._list]
+        while pfn >= _HEADS:
+            yield lruvec.page(pfn)
+            pfn = lruvec.next[pfn]
+
+    def __contains__(self, page: object) -> bool:
+        return any(each == page for each in self)
+
+
+class Lruvec:
+    """The inactive and the active file list."""
+
+    __slots__ = ("active", "frames", "free", "inactive", "next", "nonresident_age", "nr", "prev")
+
+    def __init__(self) -> None:
+        self.next = array("I", (INACTIVE, ACTIVE))
+        self.prev = array("I", (INACTIVE, ACTIVE))
+        self.frames: list[Folio | None] = [None, None]
+        """frame number -> the folio it belongs to"""
+        self.free: dict[int, list[int]] = {}
+        """ranges of frames not in use: their length, a power of two -> first numbers"""
+        self.nr = [0, 0]
+        """pages on the inactive and on the active list"""
+        self.nonresident_age = 0
+        self.inactive = LruList(self, INACTIVE)
+        self.active = LruList(self, ACTIVE)
+
+    @property
+    def nr_active(self) -> int:
+        return self.nr[ACTIVE]
+
+    # -- page frames -------------------------------------------------------------------------------------------
+
+    def alloc_frames(self, folio: Folio) -> None:
+        """Neighbouring numbers for a folio's pages."""
+        size = 1 << (folio.max_nr - 1).bit_length()
+        free = self.free.get(size)
+        if free:
+            pfn = free.pop()
+            self.frames[pfn : pfn + size] = [folio] * size
+        else:
+            pfn = len(self.frames)
+            self.frames.extend([folio] * size)
+            self.next.extend(range(pfn, pfn + size))
+            self.prev.extend(range(pfn, pfn + size))
+        folio.pfn = pfn
+
+    def free_frames(self, folio: Folio) -> None:
+        """None of the folio's pages is on a list any more."""
+        size = 1 << (folio.max_nr - 1).bit_length()
+        pfn, folio.pfn = folio.pfn, 0
+        self.frames[pfn : pfn + size] = [None] * size
+        self.free.setdefault(size, []).append(pfn)
+
+    def page(self, pfn: int) -> Page:
+        folio = self.frames[pfn]
+        assert folio is not None
+        return Page(folio, pfn - folio.pfn)
+
+    # -- the lists ---------------------------------------------------------------------------------------------
+
+    def add(self, pfn: int, which: int) -> None:
+        """To the head."""
+        newest = self.prev[which]
+        self.next[newest] = pfn
+        self.prev[pfn] = newest
+        self.next[pfn] = which
+        self.prev[which] = pfn
+        self.nr[which] += 1
+
+    def add_run(self, pfn: int, n: int, which: int) -> None:
+        """`n` neighbouring frames to the head, one after the other."""
+        newest = self.prev[which]
+        last = pfn + n - 1
+        self.next[newest] = pfn
+        self.next[pfn : last + 1] = array("I", range(pfn + 1, last + 2))
+        self.prev[pfn : last + 1] = array("I", range(pfn - 1, last))
+        self.prev[pfn] = newest
+        self.next[last] = which
+        self.prev[which] = last
+        self.nr[which] += n
+
+    def add_tail(self, pfn: int, which: int) -> None:
+        oldest = self.next[which]
+        self.prev[oldest] = pfn
+        self.next[pfn] = oldest
+        self.prev[pfn] = which
+        self.next[which] = pfn
+        self.nr[which] += 1
+
+    def delete(self, pfn: int, which: int) -> None:
+        before, after = self.prev[pfn], self.next[pfn]
+        self.next[before] = after
+        self.prev[after] = before
+        self.nr[which] -= 1
+
+    def cut_tail(self, n: int, which: int) -> list[Page]:
+        """Take the `n` oldest pages off the list, oldest first."""
+        n = min(n, self.nr[which])
+        following, frames = self.next, self.frames
+        pfn = following[which]
+        pages = []
+        for _ in range(n):
+            folio = frames[pfn]
+            assert folio is not None
+            pages.append(Page(folio, pfn - folio.pfn))
+            pfn = following[pfn]
+        following[which] = pfn
+        self.prev[pfn] = which
+        self.nr[which] -= n
+        return pages

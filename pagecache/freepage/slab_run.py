@@ -1,0 +1,91 @@
+"""Many equal objects in one: the requests that one READ made for neighbouring pages.
+
+Each object of a run is born, moves from in use to cached and is freed by itself, and every count and every reference
+on what it holds is the same as if it stood alone. What it cannot do as part of a run (be referred to twice, be
+orphaned, be looked at by somebody) it does as an object of its own: `extract` takes it out, and the run goes on
+without it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from .slab import IN_USE, Ledger, ObjectState, SlabObject
+
+
+class SlabRun:
+    """`n` objects of one kind with one reference each, all allocated now, by `site`, holding the same objects."""
+
+    __slots__ = ("_account", "born_s", "held", "kind", "ledger", "live", "site", "states")
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        kind: type[SlabObject],
+        n: int,
+        held: Sequence[SlabObject] = (),
+        holder: ObjectState = IN_USE,
+        site: str = "",
+    ) -> None:
+        account = ledger.account_of(kind)
+        self.ledger = ledger
+        self._account = account
+        self.kind = kind
+        self.held = held
+        self.site = site
+        self.born_s = ledger.now()
+        self.live = n
+        """objects not freed and not extracted"""
+        self.states = bytearray((holder + 1,)) * n
+        """0: freed or extracted; else 1 + the state of whoever holds the object"""
+        account.allocs += n
+        account.live[holder] += n
+        account.cache.runs[self] = None
+        for other in held:
+            other.get(holder, n)
+
+    def has(self, i: int) -> bool:
+        return i < len(self.states) and self.states[i] != 0
+
+    def count(self, state: ObjectState) -> int:
+        """Objects in `state`."""
+        return self.states.count(state + 1)
+
+    def move(self, start: int, stop: int, old: ObjectState, new: ObjectState) -> None:
+        """Each of objects [start, stop) changes its holder."""
+        states, n = self.states, stop - start
+        assert states.count(old + 1, start, stop) == n, f"not all are {old.label}: {self.describe()}"
+        states[start:stop] = bytes((new + 1,)) * n
+        live = self._account.live
+        live[old] -= n
+        live[new] += n
+        for other in self.held:
+            other.shift(old, new, n)
+
+    def put(self, i: int, holder: ObjectState) -> None:
+        """Free object `i`, giving its one reference back. Rule double_free: it was not there to give back."""
+        if self.states[i] != holder + 1:
+            self.ledger.violation("double_free", f"no {holder.label} reference left on object {i} of {self.describe()}")
+            return
+        self.states[i] = 0
+        account = self._account
+        account.frees += 1
+        account.live[holder] -= 1
+        for other in self.held:
+            other.put(holder)
+        self.live -= 1
+        if not self.live:
+            del account.cache.runs[self]
+
+    def extract(self, i: int) -> SlabObject:
+        """Object `i`, as an object of its own from now on. Nothing is allocated or freed, no state changes."""
+        holder = ObjectState(self.states[i] - 1)
+        obj = self.kind.from_run(self, holder)
+        self.states[i] = 0
+        self.live -= 1
+        if not self.live:
+            del self._account.cache.runs[self]
+        return obj
+
+    def describe(self) -> str:
+        return f"{self.kind.slab_name} ({self.kind.use}) allocated by {self.site or 'unknown'}, {self.live} in a run"

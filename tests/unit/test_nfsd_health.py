@@ -11,6 +11,7 @@ import pytest
 
 from freepage_proto.nfs3 import CreateArgs, CreateMode3, GetattrArgs, LookupArgs, NfsStat3, Sattr3
 from freepage_proto.rpc import Procedure
+from freepage_server.io.daemon import stop_nfsd
 from freepage_server.io.directory import DirectoryStorage
 from freepage_server.io.health import ExportWatch
 from freepage_server.io.state import InodeTable
@@ -106,6 +107,33 @@ def test_a_directory_made_anew_is_another_one(tmp_path: Path) -> None:
         await rig.server.stop()
         assert (export / "f").read_bytes() == b"another", "what was unwritten belonged to the old one"
         rig.check()
+        rig.close()
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("flusher_is_at_it", [False, True])
+def test_a_disk_that_hangs_does_not_keep_the_server_from_stopping(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, flusher_is_at_it: bool
+) -> None:
+    async def story() -> None:
+        rig = Rig("directory", tmp_path)
+        writing = asyncio.Event()
+
+        async def hang(*args: object) -> None:
+            writing.set()
+            await asyncio.Event().wait()
+
+        f = await rig.create(b"f")
+        await rig.write(f, 0, b"data")
+        rig.storage.write = hang  # type: ignore[method-assign,assignment]
+        if flusher_is_at_it:
+            await rig.server.start()
+            rig.server._flusher._begin(rig.server.files.bdi.wb.writeback_all(sync=False))
+            await writing.wait()
+        await stop_nfsd(rig.server, 0.05)
+        (record,) = [record for record in caplog.records if record.message == "gave up writing out"]
+        assert record.freepage_fields == {"after_s": 0.05, "pages": 1}  # type: ignore[attr-defined]
         rig.close()
 
     asyncio.run(story())

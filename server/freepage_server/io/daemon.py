@@ -87,10 +87,12 @@ async def stop_serving(server: grpc.aio.Server, service: NfsService, grace_s: fl
 
 async def stop_nfsd(nfsd: NfsServer, grace_s: float) -> None:
     """Write out what is unwritten; what cannot be written in time was UNSTABLE, and clients still have it."""
-    try:
-        async with asyncio.timeout(grace_s):
-            await nfsd.stop()
-    except TimeoutError:
+    stopping = asyncio.ensure_future(nfsd.stop())
+    # Not cancelled when time is up: threads may be writing, and their descriptors must not become other files'.
+    await asyncio.wait((stopping,), timeout=grace_s)
+    if stopping.done():
+        stopping.result()
+    else:
         pages = nfsd.files.bdi.nr_dirty + nfsd.files.bdi.nr_writeback
         log.warning("gave up writing out", extra=fields(after_s=grace_s, pages=pages))
 

@@ -48,6 +48,7 @@ import freepage_runtime.daemon as daemon
 from freepage_lab.cli import main
 run = daemon.run
 def run_as_nobody(work):
+    daemon.version()  # imports what it needs
     if os.geteuid() == 0:
         os.setgroups([])
         os.setresgid(65534, 65534, 65534)

@@ -169,7 +169,7 @@ class _Node:
     key of a directory, and the root's own for the root. ``times`` is None while the disk's are reported.
     """
 
-    __slots__ = ("birth_ns", "fd", "ino", "key", "mode", "name", "parent", "pins", "times", "version")
+    __slots__ = ("birth_ns", "fd", "holds", "ino", "key", "mode", "name", "parent", "pins", "times", "version")
 
     def __init__(self, key: Key, mode: int, version: int | None, birth_ns: int | None) -> None:
         self.key = key
@@ -179,6 +179,7 @@ class _Node:
         self.birth_ns = birth_ns
         self.fd: int | None = None
         self.pins = 0
+        self.holds = 0
         self.parent = key
         self.name = b""
         self.times: Times | None = None
@@ -625,7 +626,7 @@ class DirectoryStorage:
 
     def _fstat(self, node: _Node) -> os.stat_result:
         st = os.fstat(self._fd(node))
-        if st.st_nlink == 0:
+        if st.st_nlink == 0 and not node.holds:
             self._forget(node)
             raise _error(errno.ESTALE)
         return st
@@ -844,6 +845,22 @@ class DirectoryStorage:
             else:
                 with suppress(OSError):
                     self._fstat(victim)
+
+    def hold(self, key: Key) -> None:
+        node = self._node(key)
+        self._fstat(node)
+        node.pins += 1  # the descriptor is all that leads to it once its name is gone
+        node.holds += 1
+
+    def release(self, key: Key) -> None:
+        node = self._nodes.get(key)
+        if node is None:
+            return  # the whole directory was made anew meanwhile
+        node.pins -= 1
+        node.holds -= 1
+        assert node.holds >= 0
+        with suppress(OSError):
+            self._fstat(node)
 
     def readlink(self, key: Key) -> bytes:
         node = self._node(key)

@@ -99,13 +99,15 @@ class Statvfs:
 class _OpenFile:
     """An open file description. ``pos`` is in bytes, or a cookie in a directory."""
 
-    __slots__ = ("fh", "flags", "flocked", "pos")
+    __slots__ = ("fh", "flags", "flocked", "holds", "pos")
 
-    def __init__(self, fh: Fh, flags: int) -> None:
+    def __init__(self, fh: Fh, flags: int, holds: bool) -> None:
         self.fh = fh
         self.flags = flags
         self.pos = 0
         self.flocked = False
+        self.holds = holds
+        """the storage's inode, which lives on when its last name goes"""
 
 
 class LocalTask:
@@ -205,8 +207,10 @@ class LocalTask:
                 require(attributes, self.cred, MAY_WRITE)
             if flags & os.O_TRUNC and attributes.type is FType3.REG:
                 await self._vfs.setattr(self._fresh(fh), Sattr3(size=0), self.cred)
+        if attributes.type is FType3.REG:
+            fh.export.storage.hold(fh.key)
         fd = min(set(range(3, len(self._open) + 4)) - self._open.keys())
-        self._open[fd] = _OpenFile(self._fresh(fh), flags)
+        self._open[fd] = _OpenFile(self._fresh(fh), flags, holds=attributes.type is FType3.REG)
         return fd
 
     async def close(self, fd: int) -> None:
@@ -214,6 +218,13 @@ class LocalTask:
         del self._open[fd]
         if file.flocked:
             self._unlock(file, "flock", 0, 0)
+        if file.holds:
+            storage, key = file.fh.export.storage, file.fh.key
+            storage.release(key)
+            try:
+                storage.getattr(key)
+            except OSError:
+                self.server.files.gone(file.fh.export, key)
 
     async def exit(self) -> None:
         """Close everything."""

@@ -61,6 +61,7 @@ class _Node:
         "ctime_ns",
         "entries",
         "gid",
+        "holds",
         "ino",
         "listing",
         "mode",
@@ -89,6 +90,7 @@ class _Node:
         self.size = BLOCK_SIZE if type is FType3.DIR else 0
         self.atime_ns = self.mtime_ns = self.ctime_ns = now_ns
         self.rdev = (0, 0)
+        self.holds = 0
         self.blocks: dict[int, bytes] = {}
         self.reserved: set[int] = set()
         self.target = b""
@@ -228,6 +230,8 @@ class MemoryStorage:
             raise _error(errno.EPERM, name)
         if node.nlink >= self.link_max:
             raise _error(errno.EMLINK, name)
+        if node.nlink == 0:
+            raise _error(errno.ENOENT, name)  # vfs_link: what has no name any more gets none again
         now = self.now_ns()
         node.nlink += 1
         node.ctime_ns = now
@@ -290,6 +294,15 @@ class MemoryStorage:
             old_parent.nlink -= 1
             new_parent.nlink += 1
         node.ctime_ns = now
+
+    def hold(self, key: Key) -> None:
+        self._node(key).holds += 1
+
+    def release(self, key: Key) -> None:
+        node = self._node(key)
+        node.holds -= 1
+        assert node.holds >= 0
+        self._end_if_unused(node)
 
     def readlink(self, key: Key) -> bytes:
         node = self._node(key)
@@ -508,7 +521,10 @@ class MemoryStorage:
     def _drop_link(self, node: _Node, now_ns: int) -> None:
         node.nlink -= 1
         node.ctime_ns = now_ns
-        if node.nlink == 0:
+        self._end_if_unused(node)
+
+    def _end_if_unused(self, node: _Node) -> None:
+        if node.nlink == 0 and not node.holds:
             self._free(list(node.blocks), node)
             self._used_blocks -= len(node.reserved)
             self._forget(node)

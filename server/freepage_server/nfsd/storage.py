@@ -100,6 +100,14 @@ class Storage(Protocol):
 
     def rename(self, from_directory: Key, from_name: bytes, to_directory: Key, to_name: bytes) -> None: ...
 
+    def hold(self, key: Key) -> None:
+        """A program on this machine has the regular file open: it lives on without a name until `release`."""
+        ...
+
+    def release(self, key: Key) -> None:
+        """Undo one `hold`; with the last one a file without a name is gone."""
+        ...
+
     def readlink(self, key: Key) -> bytes:
         """Raises EINVAL when it is not a symbolic link."""
         ...

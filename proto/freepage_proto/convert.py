@@ -532,12 +532,12 @@ _READ_DATA = nfs_pb.ReadResponse.DATA_FIELD_NUMBER
 _WRITE_DATA = nfs_pb.WriteRequest.DATA_FIELD_NUMBER
 
 
-# READ's call and reply have their own code on both sides, the call although it carries no data: a cached READ is what a
+# READ's and WRITE's calls have their own code on both sides, heads included: a cached READ is what a
 # server does most, and protobuf's parser, cold when it is come back to, is a fifth of what the server adds to gRPC.
 
 
-def encode_read(header: CallHeader, args: nfs3.ReadArgs) -> bytes:
-    """A ReadRequest, exactly as protobuf writes it."""
+def _encode_range(header: CallHeader, args: nfs3.ReadArgs | nfs3.WriteArgs) -> bytes:
+    """The fields with which a ReadRequest and a WriteRequest begin: header, file, offset, count."""
     request = encode_header(header)
     if args.file:
         request += b"\x12" + bulk.varint(len(args.file)) + args.file
@@ -548,8 +548,13 @@ def encode_read(header: CallHeader, args: nfs3.ReadArgs) -> bytes:
     return request
 
 
+def encode_read(header: CallHeader, args: nfs3.ReadArgs) -> bytes:
+    """A ReadRequest, exactly as protobuf writes it."""
+    return _encode_range(header, args)
+
+
 @lru_cache(maxsize=4096)
-def _decode_reader(caller: bytes, file: bytes) -> tuple[str, int, AuthSys, bytes, int]:
+def _decode_user(caller: bytes, file: bytes) -> tuple[str, int, AuthSys, bytes, int]:
     client_id, boot_instance, cred, xid = _decode_caller(caller)
     return client_id, boot_instance, cred, _handle(file), xid
 
@@ -559,8 +564,8 @@ def decode_read(request: bytes) -> tuple[CallHeader, nfs3.ReadArgs]:
     return _decode_read_ours(request) or _decode_read_any(request)
 
 
-def _decode_read_ours(request: bytes) -> tuple[CallHeader, nfs3.ReadArgs] | None:
-    """A ReadRequest as ``encode_read`` writes it; None for every other."""
+def _decode_range(request: bytes) -> tuple[CallHeader, bytes, int, int, int] | None:
+    """Header, file, offset, count as ``_encode_range`` writes them, and what is behind them; None: not so written."""
     try:
         end = 2 + request[1]
         if request[0] != 0x0A or end >= 0x82 or request[2] != 0x08:
@@ -569,7 +574,7 @@ def _decode_read_ours(request: bytes) -> tuple[CallHeader, nfs3.ReadArgs] | None
         behind = end + 2 + request[end + 1]
         if begin > end or request[end] != 0x12 or behind - end >= 0x82:
             return None
-        client_id, boot_instance, cred, file, other_xid = _decode_reader(request[begin:end], request[end + 2 : behind])
+        client_id, boot_instance, cred, file, other_xid = _decode_user(request[begin:end], request[end + 2 : behind])
         offset = count = 0
         if request[behind] == 0x18:
             offset, behind = bulk.read_varint(request, behind + 1)
@@ -577,9 +582,17 @@ def _decode_read_ours(request: bytes) -> tuple[CallHeader, nfs3.ReadArgs] | None
             count, behind = bulk.read_varint(request, behind + 1)
     except (IndexError, bulk.Malformed, DecodeError):
         return None
-    if behind != len(request) or xid >> 32 or other_xid or offset >> 64 or count >> 32:
+    if xid >> 32 or other_xid or offset >> 64 or count >> 32:
         return None
-    return CallHeader(client_id, boot_instance, xid, cred), nfs3.ReadArgs(file, offset, count)
+    return CallHeader(client_id, boot_instance, xid, cred), file, offset, count, behind
+
+
+def _decode_read_ours(request: bytes) -> tuple[CallHeader, nfs3.ReadArgs] | None:
+    """A ReadRequest as ``encode_read`` writes it; None for every other."""
+    parts = _decode_range(request)
+    if parts is None or parts[4] != len(request):
+        return None
+    return parts[0], nfs3.ReadArgs(*parts[1:4])
 
 
 def _decode_read_any(request: bytes) -> tuple[CallHeader, nfs3.ReadArgs]:
@@ -677,12 +690,39 @@ def _decode_read_res(response: bytes) -> nfs3.ReadRes:
 
 def encode_write(header: CallHeader, args: nfs3.WriteArgs) -> bytes:
     """A WriteRequest; copies the data once."""
-    m = nfs_pb.WriteRequest(file=args.file, offset=args.offset, count=args.count, stable=args.stable.value)  # type: ignore[arg-type]
-    return b"".join((encode_header(header), m.SerializeToString(), *bulk.bytes_field(_WRITE_DATA, args.data)))
+    head = _encode_range(header, args)
+    if args.stable.value:
+        head += b"\x28" + bulk.varint(args.stable.value)
+    return b"".join((head, *bulk.bytes_field(_WRITE_DATA, args.data)))
 
 
 def decode_write(request: bytes) -> tuple[CallHeader, nfs3.WriteArgs]:
     """The header, and WriteArgs whose data are a view of `request`."""
+    return _decode_write_ours(request) or _decode_write_any(request)
+
+
+def _decode_write_ours(request: bytes) -> tuple[CallHeader, nfs3.WriteArgs] | None:
+    """A WriteRequest with data as ``encode_write`` writes it; None for every other."""
+    parts = _decode_range(request)
+    if parts is None:
+        return None
+    header, file, offset, count, behind = parts
+    stable = StableHow.UNSTABLE
+    try:
+        if request[behind] == 0x28:
+            stable = _STABLE[request[behind + 1]]
+            behind += 2
+        if request[behind] != 0x32:
+            return None
+        length, behind = bulk.read_varint(request, behind + 1)
+    except (IndexError, KeyError, bulk.Malformed):
+        return None
+    if not length or count != length or behind + length != len(request):
+        return None
+    return header, nfs3.WriteArgs(file, offset, count, stable, memoryview(request)[behind:])
+
+
+def _decode_write_any(request: bytes) -> tuple[CallHeader, nfs3.WriteArgs]:
     data: nfs3.Data
     try:
         split = bulk.split_last_bytes(request, _WRITE_DATA)

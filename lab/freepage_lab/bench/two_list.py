@@ -15,10 +15,11 @@ from collections import OrderedDict
 class TwoList:
     """A cache of ``capacity`` keys."""
 
-    __slots__ = ("active", "capacity", "inactive")
+    __slots__ = ("active", "inactive", "room")
 
     def __init__(self, capacity: int) -> None:
-        self.capacity = capacity
+        self.room = capacity
+        """keys that can still come in without another's going"""
         self.inactive: OrderedDict[int, bool] = OrderedDict()
         """key -> referenced; the first one is the tail"""
         self.active: OrderedDict[int, None] = OrderedDict()
@@ -30,8 +31,13 @@ class TwoList:
         inactive = self.inactive
         referenced = inactive.get(key)
         if referenced is None:
-            if len(inactive) + len(self.active) >= self.capacity:
-                self._evict()
+            if self.room:
+                self.room -= 1
+            else:
+                active = self.active
+                if len(inactive) < len(active):
+                    inactive[active.popitem(False)[0]] = False
+                inactive.popitem(False)
             inactive[key] = False
             return False
         if referenced:
@@ -40,10 +46,3 @@ class TwoList:
         else:
             inactive[key] = True
         return True
-
-    def _evict(self) -> None:
-        inactive, active = self.inactive, self.active
-        if len(inactive) < len(active):
-            key, _ = active.popitem(last=False)
-            inactive[key] = False
-        inactive.popitem(last=False)

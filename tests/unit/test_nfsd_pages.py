@@ -190,6 +190,7 @@ def test_pages_belong_to_whoever_brought_them(tmp_path: Path) -> None:
         rig.server.files.bdi.ra_pages = 0
         f = await rig.lookup(rig.root, b"f")
         ledger = rig.server.cache.ledger
+        await asyncio.sleep(0.02)  # what is read in the tick of a change is read again
         await rig.call(P.READ, ReadArgs(f, 0, 2 * PAGE), ME)
         await rig.call(P.READ, ReadArgs(f, 0, 8 * PAGE), other)
         await rig.call(P.READ, ReadArgs(f, 0, 8 * PAGE), ME)

@@ -78,12 +78,26 @@ def read_nowait(file: File, pos: int, count: int) -> bytes | None:
 
 def _read_run(file: File, pos: int, end: int) -> bytes | None:
     """read_nowait of bytes [pos, end) of more than one page. Nothing is marked if a page is missing."""
+    chunks = _buffers_of_run(file, pos, end)
+    if chunks is None:
+        return None
+    return bytes(chunks[0]) if len(chunks) == 1 else b"".join(chunks)
+
+
+def _buffers_of_run(file: File, pos: int, end: int) -> list[Buffer] | None:
     runs, reached = _readable_runs(file.mapping, pos, end)
     if reached < end:
         return None
     file.mapping.cache.hits += ((end - 1) >> PAGE_SHIFT) + 1 - (pos >> PAGE_SHIFT)
-    chunks = _copy_runs(file, runs, pos, end)
-    return bytes(chunks[0]) if len(chunks) == 1 else b"".join(chunks)
+    return _copy_runs(file, runs, pos, end)
+
+
+def read_buffers_nowait(file: File, pos: int, count: int) -> list[Buffer] | None:
+    """What `read_nowait` answers, as the buffers that it would join: for who writes them on at once (writev)."""
+    end = min(pos + count, file.mapping.host.i_size)
+    if end <= pos:
+        return []
+    return _buffers_of_run(file, pos, end)
 
 
 def _readable_runs(mapping: AddressSpace, pos: int, end: int) -> tuple[list[tuple[Folio, int, int]], int]:

@@ -19,6 +19,7 @@ from freepage import (
     find_or_create_page,
     generic_perform_write,
     invalidate_inode_pages2_range,
+    read_buffers_nowait,
     read_nowait,
 )
 from freepage.slab import IN_USE
@@ -173,6 +174,22 @@ class NfsFile(File):
             inode.direct_io = False
             self._bytes["normalread"] += len(data)
         return data
+
+    def read_buffers_nowait(self, pos: int, count: int) -> list[memoryview | bytearray | bytes] | None:
+        """``read_nowait`` in pieces that need not be joined: they do not change any more."""
+        inode = self.inode
+        if (
+            inode.cache_validity & UNREADABLE
+            or self._now() >= inode.attrs_until_s
+            or inode.invalidating is not None
+            or self.direct
+        ):
+            return None
+        buffers = read_buffers_nowait(self, pos, count)
+        if buffers is not None:
+            inode.direct_io = False
+            self._bytes["normalread"] += sum(map(len, buffers))
+        return buffers
 
     async def read(self, pos: int, count: int) -> bytes:
         """Up to ``count`` bytes from ``pos``; short at the end of the file. Raises OSError (nfs_file_read)."""

@@ -16,6 +16,7 @@ GROUPS: dict[str, str] = {
     "wire": "messages",
     "client": "reads of a client over gRPC",
     "server": "READs of a server over gRPC",
+    "mount": "system calls on a FUSE mount",
 }
 """Group and what it measures; the module has the group's name."""
 

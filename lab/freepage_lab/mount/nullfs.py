@@ -29,7 +29,7 @@ class NullFileSystem:
 
     def __init__(self, size: int, ended: asyncio.Event, loop: SharedLoop) -> None:
         now = int(time.time())
-        zeros = bytes(1 << 20)
+        zeros = memoryview(bytes(1 << 20))
         self._ended: Callable[[], object] = lambda: loop.call_soon_threadsafe(ended.set)
         times = (now, now, now, 0, 0, 0)
         root = (abi.ROOT_ID, 4096, 8, *times, stat.S_IFDIR | 0o755, 2, os.getuid(), os.getgid(), 0, 4096, 0)
@@ -48,7 +48,7 @@ class NullFileSystem:
 
         def read(request: Request, body: memoryview) -> Answer:
             _, offset, wanted, *_ = abi.READ_IN.unpack_from(body)
-            return zeros[: min(wanted, max(size - offset, 0))] if wanted < len(zeros) else zeros
+            return zeros[: min(wanted, max(size - offset, 0))]
 
         self.handlers: Mapping[int, Handler] = {
             Op.LOOKUP: lookup,

@@ -15,6 +15,7 @@ import sys
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
+from freepage import PAGE_SIZE
 from freepage_client.io.fuse import abi
 from freepage_client.io.fuse.abi import Op
 from freepage_client.io.fuse.callers import Callers
@@ -454,7 +455,7 @@ class FuseFileSystem:
         assert file is not None
         if (file.flags ^ flags) & _STATUS_FLAGS:
             file.flags = (file.flags & ~_STATUS_FLAGS) | (flags & _STATUS_FLAGS)
-        data = file.read_nowait(offset, size)
+        data: Answer = file.read_nowait(offset, size) if size <= PAGE_SIZE else file.read_buffers_nowait(offset, size)
         return data if data is not None else file.read(offset, size)
 
     async def write(self, request: Request, body: memoryview) -> Answer:

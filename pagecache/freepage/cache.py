@@ -162,6 +162,11 @@ class PageCache:
             )
         }
 
+    def folio_slack_pages(self) -> int:
+        """Pages of replies' buffers that stay in memory though their pages have left. O(folios)."""
+        folios = {folio for mapping in self.mappings for folio, _start, _stop in mapping.pages.folios()}
+        return sum(folio.slack_pages() for folio in folios)
+
     # -- drop_caches -------------------------------------------------------------------------------------------
 
     def drop_pagecache(self) -> int:

@@ -192,9 +192,8 @@ class Folio:
         return range(max(self.data_start, 0), min(self.data_start + (len(self.data) >> PAGE_SHIFT), self.nr))
 
     def slack_pages(self) -> int:
-        """Pages of the shared buffer that were this folio's, and that it does not need any more."""
-        more, buffers = self.more, self.buffers or ()
-        return sum(1 for off in self._shared_slots() if more[off] & FREED or off in buffers)
+        """Pages of its part of the shared buffer that the folio keeps in memory for no page of its own."""
+        return max(len(self._shared_slots()) - self.live, 0)
 
     def copy_down(self) -> None:
         """Less than half of its part of the shared buffer is needed: keep copies of the needed part alone."""

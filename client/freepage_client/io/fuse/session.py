@@ -262,6 +262,8 @@ class Session:
             | abi.INIT_MAX_PAGES
             | abi.INIT_EXT
         )
+        if Op.SETLK not in self._handlers:  # then the kernel keeps locks by itself
+            wanted &= ~(abi.INIT_POSIX_LOCKS | abi.INIT_FLOCK_LOCKS)
         return abi.INIT_OUT.pack(
             abi.MAJOR,
             abi.MINOR,

@@ -14,16 +14,16 @@ from .slab import IN_USE, Ledger, ObjectState, SlabObject
 
 
 class SlabRun:
-    """`n` objects of one kind with one reference each, all allocated now, by `site`, holding the same objects."""
+    """`n` objects of one kind with one reference each, all allocated now, by `site`, holding the same object."""
 
-    __slots__ = ("_account", "born_s", "held", "kind", "ledger", "live", "site", "states")
+    __slots__ = ("_account", "born_s", "holds", "kind", "ledger", "live", "site", "states")
 
     def __init__(
         self,
         ledger: Ledger,
         kind: type[SlabObject],
         n: int,
-        held: Sequence[SlabObject] = (),
+        holds: SlabObject | None = None,
         holder: ObjectState = IN_USE,
         site: str = "",
     ) -> None:
@@ -31,7 +31,8 @@ class SlabRun:
         self.ledger = ledger
         self._account = account
         self.kind = kind
-        self.held = held
+        self.holds = holds
+        """what each object refers to; one field and no tuple, because the garbage collector would walk it too"""
         self.site = site
         self.born_s = ledger.now()
         self.live = n
@@ -41,8 +42,13 @@ class SlabRun:
         account.allocs += n
         account.live[holder] += n
         account.cache.runs[self] = None
-        for other in held:
-            other.get(holder, n)
+        if holds is not None:
+            holds.get(holder, n)
+
+    @property
+    def held(self) -> Sequence[SlabObject]:
+        """What each object refers to."""
+        return () if self.holds is None else (self.holds,)
 
     def has(self, i: int) -> bool:
         return i < len(self.states) and self.states[i] != 0
@@ -59,8 +65,8 @@ class SlabRun:
         live = self._account.live
         live[old] -= n
         live[new] += n
-        for other in self.held:
-            other.shift(old, new, n)
+        if self.holds is not None:
+            self.holds.shift(old, new, n)
 
     def put(self, i: int, holder: ObjectState) -> None:
         """Free object `i`, giving its one reference back. Rule double_free: it was not there to give back."""
@@ -71,8 +77,8 @@ class SlabRun:
         account = self._account
         account.frees += 1
         account.live[holder] -= 1
-        for other in self.held:
-            other.put(holder)
+        if self.holds is not None:
+            self.holds.put(holder)
         self.live -= 1
         if not self.live:
             del account.cache.runs[self]

@@ -30,7 +30,7 @@ class RunFs(ToyFs):
         data = bytes(host.data[pos:end])
         for run in rac.take_runs():
             run.fill(data, (run.index * PAGE_SIZE) - pos)
-            run.own(SlabRun(self.cache.ledger, FillRequest, run.nr, (self.cred,), IN_USE, "read"))
+            run.own(SlabRun(self.cache.ledger, FillRequest, run.nr, self.cred, IN_USE, "read"))
             run.mark_uptodate_and_unlock()
 
 
@@ -140,7 +140,7 @@ def test_a_folio_of_which_less_than_half_is_needed_is_copied_down_at_reclaim() -
 def test_the_objects_of_a_run_are_counted_and_freed_one_by_one() -> None:
     ledger = fp.Ledger(lambda: 0.0)
     cred = Credential(ledger)
-    run = SlabRun(ledger, FillRequest, 4, (cred,), IN_USE, "read")
+    run = SlabRun(ledger, FillRequest, 4, cred, IN_USE, "read")
     assert ledger.live("nfs_page", IN_USE) == 4 and cred.references == (5, 0, 0)
     run.move(0, 3, IN_USE, CACHED)
     assert ledger.live("nfs_page", CACHED) == 3 and cred.references == (2, 3, 0)
@@ -184,7 +184,7 @@ def test_the_audit_finds_a_run_s_objects_that_no_page_owns() -> None:
 def test_a_run_that_begins_inside_a_folio_gives_objects_of_their_own() -> None:
     cache = new_cache()
     run = PageRun(Folio(cache, 0, 4, LOCKED), 2, 4)
-    run.own(SlabRun(cache.ledger, FillRequest, 2, (), IN_USE, "read"))
+    run.own(SlabRun(cache.ledger, FillRequest, 2, None, IN_USE, "read"))
     assert [page.owns for page in PageRun(run.folio, 0, 4).pages()] == [False, False, True, True]
     assert cache.ledger.live("nfs_page", ObjectState.CACHED) == 2
     for page in run.pages():

@@ -203,7 +203,7 @@ class PageIo:
                 self._flush()
                 continue
             part = pages.part(0, min(fits, pages.nr))
-            self._segments.append(RunSegment(SlabRun(ledger, FillRequest, part.nr, (cred,), IN_USE, "read"), part))
+            self._segments.append(RunSegment(SlabRun(ledger, FillRequest, part.nr, cred, IN_USE, "read"), part))
             self._count += part.nr << PAGE_SHIFT
             self._end = pos + (part.nr << PAGE_SHIFT)
             pages = pages.part(part.nr, pages.nr)

@@ -67,9 +67,9 @@ class CredTable:
         """Requests for `n` pages that are read together (IN_USE)."""
         cred = self._creds.get(auth)
         if cred is not None:
-            return SlabRun(self._ledger, FillRequest, n, (cred,), ObjectState.IN_USE, site)
+            return SlabRun(self._ledger, FillRequest, n, cred, ObjectState.IN_USE, site)
         cred = self._creds[auth] = RpcCred(self._ledger, auth, self._forget)
-        requests = SlabRun(self._ledger, FillRequest, n, (cred,), ObjectState.IN_USE, site)
+        requests = SlabRun(self._ledger, FillRequest, n, cred, ObjectState.IN_USE, site)
         cred.put()
         return requests
 

@@ -98,7 +98,7 @@ class ToyFs:
     def _readahead_owning(self, rac: ReadaheadControl) -> None:
         for run in rac.take_runs():
             self._fill(run)
-            run.own(SlabRun(self.cache.ledger, Request, run.nr, (self._cred,), ObjectState.IN_USE, self._site))
+            run.own(SlabRun(self.cache.ledger, Request, run.nr, self._cred, ObjectState.IN_USE, self._site))
             run.mark_uptodate_and_unlock()
 
     @staticmethod

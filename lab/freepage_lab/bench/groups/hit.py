@@ -15,9 +15,10 @@ from functools import partial
 from typing import Any
 
 from freepage import PAGE_SIZE, File, read_nowait
-from freepage_lab.bench.groups.toyfs import ToyFs
+from freepage_lab.bench.groups.toyfs import FOLIO, ToyFs
 from freepage_lab.bench.measure import per_item_ns
 from freepage_lab.bench.row import Bench, Plan, Sides
+from freepage_runtime.malloc import keep_large_blocks
 
 Read = Callable[[File, int, int], bytes | None]
 
@@ -39,12 +40,13 @@ def benches() -> list[Bench]:
 
 @contextmanager
 def _beside_preadv(size: int, scattered: bool, plan: Plan) -> Iterator[Sides]:
+    keep_large_blocks()  # as the daemons do: a read of 1 MiB would be given fresh zeroed pages each time
     file_size = plan.size(100_000 * PAGE_SIZE, 64 * PAGE_SIZE) // size * size or size
     contents = random.Random(1).randbytes(1 << 20) * -(-file_size // (1 << 20))
     positions = list(range(0, file_size, size))
     if scattered:
         random.Random(2).shuffle(positions)
-    fs = ToyFs(file_size, contents=contents)
+    fs = ToyFs(file_size, contents=contents, folio=max(FOLIO, size))
     fs.read_in()
     file = fs.file
     with tempfile.TemporaryFile() as on_disk:

@@ -61,7 +61,7 @@ class ToyFs:
     """One machine's page cache and one open file of ``size`` bytes, all alike: ``contents`` again and again.
 
     ``objects``: every page owns a request that holds a credential, and leaves it to the hook. ``sites``: the requests
-    remember what allocated them. ``memory`` is the limit in bytes; None: none.
+    remember what allocated them. ``folio`` is what one READ brings, in bytes. ``memory`` limits it, in bytes.
     """
 
     def __init__(
@@ -72,6 +72,7 @@ class ToyFs:
         objects: bool = False,
         sites: bool = True,
         contents: bytes = bytes(1 << 20),
+        folio: int = FOLIO,
     ) -> None:
         self.cache = PageCache(now=time.monotonic, memcg=MemCgroup(None if memory is None else memory >> PAGE_SHIFT))
         self._contents = contents
@@ -81,7 +82,7 @@ class ToyFs:
             readahead=self._readahead_owning if objects else self._readahead,
             freepage=self._freepage if objects else None,
         )
-        pages = FOLIO >> PAGE_SHIFT
+        pages = self._folio_pages = folio >> PAGE_SHIFT
         bdi = BackingDevInfo("bench", domain=self.cache.dirty, ra_pages=pages, io_pages=pages)
         self.mapping = AddressSpace(self.cache, Inode(size), a_ops, bdi)
         self.file = File(self.mapping)
@@ -108,7 +109,7 @@ class ToyFs:
     def read_in(self, start: int = 0, end: int | None = None) -> None:
         """Bring bytes [start, end) into the cache, a folio at a time, as readahead does. Older pages make room."""
         end = self.mapping.host.i_size if end is None else end
-        file, pages = self.file, FOLIO >> PAGE_SHIFT
+        file, pages = self.file, self._folio_pages
         for index in range(start >> PAGE_SHIFT, -(-end >> PAGE_SHIFT), pages):
             force_page_cache_readahead(file, index, pages)
 

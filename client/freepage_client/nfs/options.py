@@ -106,7 +106,13 @@ _NUMBERS = {
     "read_ahead_kb": ("read_ahead_kb",),
 }
 
-_LOCAL_LOCK = {"all": (True, True), "flock": (True, False), "posix": (False, True), "none": (False, False)}
+_LOCAL_LOCK: dict[str, dict[str, object]] = {
+    "all": {"local_flock": True, "local_fcntl": True},
+    "flock": {"local_flock": True},
+    "posix": {"local_fcntl": True},
+    "none": {"local_flock": False, "local_fcntl": False},
+}
+"""Each but ``none`` adds to what was local before: after ``nolock``, ``local_lock=posix`` changes nothing."""
 
 _ACCEPTED = {
     "proto": {"tcp"},
@@ -148,8 +154,7 @@ def _parse_one(item: str) -> dict[str, object]:
     if key == "local_lock":
         if value not in _LOCAL_LOCK:
             raise BadMountOption(f"bad value in '{item}': local_lock is all, flock, posix or none")
-        flock, fcntl = _LOCAL_LOCK[value]
-        return {"local_flock": flock, "local_fcntl": fcntl}
+        return _LOCAL_LOCK[value]
     if key == "write":
         if value not in ("lazy", "eager", "wait"):
             raise BadMountOption(f"bad value in '{item}': write is lazy, eager or wait")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from freepage.slab import IN_USE
 from freepage_client.nfs import nfs3proc
+from freepage_client.nfs.access import MAY_EXEC, permission
 from freepage_client.nfs.dcache import Dentry, d_drop, d_move, dget, dput
 from freepage_client.nfs.errors import os_error
 from freepage_client.nfs.inode import INVALID_CHANGE, INVALID_CTIME
@@ -36,6 +37,7 @@ async def sillyrename(dir_inode: NfsInode, dentry: Dentry, cred: Credential) -> 
         silly = parent.children.get(name)
         if silly is not None and silly.inode is not None:
             continue
+        await permission(dir_inode, MAY_EXEC, cred)  # lookup_one_len asks, like any walk into the directory
         if silly is None:
             silly = await lookup(dir_inode, Dentry(dentry.mount, parent, name), Lookup.NONE, cred)
         else:

@@ -728,10 +728,10 @@ class Task:
         old_walk.must_be_dir = new_walk.must_be_dir = False
         old = await old_walk.last_child(Lookup.NONE, follow=False)
         try:
+            if old.inode is None:
+                raise os_error(errno.ENOENT)  # before anybody is asked about the new name
             new = await new_walk.last_child(Lookup.CREATE | Lookup.RENAME_TARGET, follow=False)
             try:
-                if old.inode is None:
-                    raise os_error(errno.ENOENT)
                 if wants_dir and not old.inode.is_dir:
                     raise os_error(errno.ENOTDIR)
                 self._check_rename(old, new)

@@ -92,7 +92,7 @@ class Stage:
 
     async def set_up(self) -> None:
         """What the workload finds: made on the server itself, written out, and dropped from its cache."""
-        setup = Executor(self, {SERVER: self._local}, {SERVER: ""})
+        setup = Executor(_SetUpMachine(self._venue), {SERVER: self._local}, {SERVER: ""})
         for step, result in zip(self._workload.setup, await setup.run(self._workload.setup), strict=True):
             if isinstance(result, str) and result.startswith("!"):
                 raise RuntimeError(f"set-up step {step.op} failed: {result}")
@@ -223,6 +223,28 @@ class Stage:
             self._directories.add(attributes.st_ino)
         else:
             self._directories.discard(attributes.st_ino)
+
+
+class _SetUpMachine:
+    """Who runs the set-up: nobody takes notes of it, so that a file is named only when the script names it."""
+
+    def __init__(self, venue: Venue) -> None:
+        self._venue = venue
+
+    async def sleep(self, seconds: float) -> None:
+        await self._venue.sleep(seconds)
+
+    async def drop_caches(self, what: int) -> None:
+        await self._venue.server.drop_caches(what)
+
+    async def sync(self) -> None:
+        await self._venue.server.sync()
+
+    async def checkpoint(self, label: str) -> None:
+        """There is nothing to look at yet."""
+
+    async def named(self, path: str) -> None:
+        """Set-up gives no names."""
 
 
 def mount_point(client: str) -> str:

@@ -10,7 +10,16 @@ from collections.abc import Callable, Coroutine, Iterable, Iterator
 from math import isqrt
 from typing import Any
 
-from freepage import AuditReport, DirtyDomain, MemCgroup, ObjectState, PageCache, SlabObject, SlabRun
+from freepage import (
+    AuditReport,
+    DirtyDomain,
+    MemCgroup,
+    ObjectState,
+    PageCache,
+    SlabObject,
+    SlabRun,
+    wait_on_page_writeback_range,
+)
 from freepage.slab import IN_USE
 from freepage_client.nfs import check
 from freepage_client.nfs.cred import Credential, CredentialCache
@@ -243,12 +252,23 @@ class Machine:
         finally:
             self._flushers.pop(mount, None)
 
-    async def sync(self) -> None:
-        """sync(2): start writing everywhere, then write and wait everywhere."""
-        for mount in self.mounts:
-            await mount.bdi.wb.writeback_all(sync=False)
+    async def sync(self, *, flusher_first: bool = True) -> None:
+        """sync(2): wake every flusher, then write and wait everywhere.
+
+        A woken flusher writes UNSTABLE and commits; who waits asks FILE_SYNC. ``flusher_first`` False: the flushers
+        did not get to run before the caller's own pass, since nothing else on the machine made sync(2) wait earlier.
+        """
+        if flusher_first:
+            for mount in self.mounts:
+                await mount.bdi.wb.writeback_all(sync=False)
         for mount in self.mounts:
             await mount.bdi.wb.writeback_all(sync=True)
+        for mount in self.mounts:
+            for inode in list(
+                mount.inodes.values()
+            ):  # wait_sb_inodes; a COMMIT that follows by itself is not waited for
+                if inode.mapping.nrpages:
+                    await wait_on_page_writeback_range(inode.mapping, 0, None)
 
     async def drop_caches(self, what: int) -> None:
         """echo WHAT > /proc/sys/vm/drop_caches: 1 pages, 2 names and inodes, 3 both. Raises OSError(EINVAL)."""

@@ -20,6 +20,9 @@ DIRTY_WRITEBACK_CENTISECS = 500
 DIRTY_EXPIRE_CENTISECS = 3000
 COMPLETIONS_PERIOD_S = 3.0
 MIN_WRITEBACK_PAGES = 1024
+INITIAL_BANDWIDTH_PAGES = 25600
+"""What a device is taken to write each second: 100 MiB (INIT_BW). The kernel goes on to measure it."""
+DIRTY_SCOPE = 8
 VM_READAHEAD_PAGES = 32
 
 
@@ -88,6 +91,9 @@ class DirtyDomain:
         """how old dirty data may get before the flusher writes them"""
         self.dirty_writeback_centisecs = DIRTY_WRITEBACK_CENTISECS
         """how often a flusher with dirty inodes wakes; 0: never"""
+        self.dirty_limit: int | None = None
+        """global_wb_domain.dirty_limit in pages, which chunks of writeback follow; None: the dirty threshold. Linux
+        sets it at boot, before most of the memory is there, and when vm.dirty_ratio or vm.dirty_bytes is written."""
         self.nr_dirty = 0
         self.nr_writeback = 0
         """pages under writeback, and NFS pages written but not committed"""
@@ -113,6 +119,10 @@ class DirtyDomain:
         if background >= thresh:
             background = thresh // 2
         return background, thresh
+
+    def limit(self) -> int:
+        """The domain's dirty limit in pages."""
+        return self.limits()[1] if self.dirty_limit is None else self.dirty_limit
 
     def account_unstable(self, nr: int, bdi: BackingDevInfo | None = None) -> None:
         """NFS: `nr` more (or, negative, fewer) pages are written but not committed; they count as writeback."""
@@ -264,28 +274,65 @@ class BdiWriteback:
 
     async def _write_old_data(self, now: float) -> None:
         expire_s = self.bdi.domain.dirty_expire_centisecs / 100
-        for mapping in list(self.b_dirty):
-            if mapping.dirtied_when_s is not None and now - mapping.dirtied_when_s >= expire_s:
-                await self._write_inode(mapping, WritebackControl(False, for_kupdate=True))
+        await self._writeback(dirtied_before_s=now - expire_s, for_kupdate=True)
 
     async def _write_background(self) -> None:
-        """In chunks of 1024 pages an inode, resumed where each stopped."""
-        while self.b_dirty and self.over_bground_thresh():
-            before = self.bdi.nr_dirty
-            for mapping in list(self.b_dirty):
-                if mapping not in self.b_dirty:
-                    continue
-                if not self.over_bground_thresh():
-                    return
-                wbc = WritebackControl(False, nr_to_write=MIN_WRITEBACK_PAGES, range_cyclic=True, for_background=True)
-                await self._write_inode(mapping, wbc)
-            if self.bdi.nr_dirty >= before:
-                return  # congested or failing: the next tick tries again
+        await self._writeback(for_background=True)
 
     async def writeback_all(self, sync: bool = False) -> None:
         """Write every dirty inode (sync(2), unmount): WB_SYNC_NONE, or WB_SYNC_ALL with waiting."""
+        if not sync:
+            await self._writeback(dirtied_before_s=self.bdi.domain.now())
+            return
         for mapping in list(self.b_dirty):
-            await self._write_inode(mapping, WritebackControl(sync, for_sync=sync))
+            await self._write_inode(mapping, WritebackControl(True, for_sync=True))
+
+    async def _writeback(
+        self,
+        *,
+        dirtied_before_s: float | None = None,
+        for_kupdate: bool = False,
+        for_background: bool = False,
+    ) -> None:
+        """wb_writeback, WB_SYNC_NONE: a chunk of each dirty inode in turn, each resumed where it stopped.
+
+        Not more pages than were dirty on the machine when it began, but for the background, which goes on as long as
+        it is over its threshold and looks again after every round.
+        """
+        nr_pages = None if for_background else self.bdi.domain.nr_dirty + len(self.b_dirty)
+        while self.b_dirty and (nr_pages is None or nr_pages > 0):
+            if for_background and not self.over_bground_thresh():
+                return
+            before = self.bdi.nr_dirty
+            for mapping in list(self.b_dirty):
+                dirtied_when_s = mapping.dirtied_when_s
+                if mapping not in self.b_dirty or dirtied_when_s is None:
+                    continue
+                if dirtied_before_s is not None and dirtied_when_s > dirtied_before_s:
+                    continue
+                chunk = self._chunk_pages(nr_pages)
+                wbc = WritebackControl(
+                    False,
+                    nr_to_write=chunk,
+                    range_cyclic=True,
+                    for_kupdate=for_kupdate,
+                    for_background=for_background,
+                )
+                await self._write_inode(mapping, wbc)
+                assert wbc.nr_to_write is not None
+                if nr_pages is not None:
+                    nr_pages -= chunk - wbc.nr_to_write
+                    if nr_pages <= 0:
+                        break
+            if self.bdi.nr_dirty >= before:
+                return  # congested, failing, or nothing old enough: the next tick tries again
+
+    def _chunk_pages(self, nr_pages: int | None) -> int:
+        """How much of one inode is written before the next one has its turn (writeback_chunk_size)."""
+        pages = min(INITIAL_BANDWIDTH_PAGES // 2, self.bdi.domain.limit() // DIRTY_SCOPE)
+        if nr_pages is not None:
+            pages = min(pages, nr_pages)
+        return (pages + MIN_WRITEBACK_PAGES) // MIN_WRITEBACK_PAGES * MIN_WRITEBACK_PAGES
 
     async def _write_inode(self, mapping: AddressSpace, wbc: WritebackControl) -> None:
         """__writeback_single_inode: pages, then the inode itself; off the list when nothing is dirty any more."""

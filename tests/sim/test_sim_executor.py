@@ -50,6 +50,9 @@ class Bystander:
     async def checkpoint(self, label: str) -> None:
         await self._clock.sleep(0.08)
 
+    def buffer(self, size: int) -> None:
+        pass
+
     async def named(self, path: str) -> None:
         pass
 

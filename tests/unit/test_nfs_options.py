@@ -33,6 +33,15 @@ def test_nolock_keeps_both_kinds_of_locks_here() -> None:
     assert options.local_fcntl and not options.local_flock
 
 
+def test_local_lock_adds_to_what_is_local_and_none_takes_all_away() -> None:
+    options = parse_mount_options("nolock,local_lock=posix")
+    assert options.local_fcntl and options.local_flock, "Linux only sets the one flag"
+    options = parse_mount_options("local_lock=flock,local_lock=posix")
+    assert options.local_fcntl and options.local_flock
+    options = parse_mount_options("nolock,local_lock=none")
+    assert not options.local_fcntl and not options.local_flock
+
+
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [

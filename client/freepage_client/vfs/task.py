@@ -48,7 +48,8 @@ class At(NamedTuple):
 
 
 Path = str | bytes | At
-SPLICE_SIZE = 16 * 4096
+PAGE_SIZE = 4096
+SPLICE_SIZE = 16 * PAGE_SIZE
 """A pipe's default capacity: what one step of an emulated copy_file_range moves (fs/splice.c)."""
 
 OPENDIR_MIN_BUFFER = 32 << 10
@@ -439,7 +440,8 @@ class Task:
         pos_out = open_out.pos if offset_out is None else offset_out
         copied = 0
         while copied < count:
-            data = await self._read_at(source, pos_in + copied, min(SPLICE_SIZE, count - copied))
+            step = SPLICE_SIZE - (pos_in + copied) % PAGE_SIZE  # the pipe's slots hold pages of the source
+            data = await self._read_at(source, pos_in + copied, min(step, count - copied))
             if not data:
                 break
             written, _ = await self._write_at(target, pos_out + copied, data)

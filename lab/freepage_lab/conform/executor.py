@@ -26,6 +26,17 @@ Result: TypeAlias = "str | dict[str, Any]"
 KEEP_LOOP_RESULTS = 32
 """A loop shows its inner results only if there are at most this many."""
 
+BUFFER_OPERANDS = {
+    "read": "length",
+    "pread": "length",
+    "read_all": "chunk",
+    "write": "length",
+    "pwrite": "length",
+    "write_all": "chunk",
+    "copy": "chunk",
+}
+"""Which operand says how much data a step holds in the process's own memory at a time."""
+
 WRITE_PIECE = 1 << 20
 SERVER_WRITE_PAUSE_S = 0.02
 OLDEST_NOW_S = 1_500_000_000
@@ -75,6 +86,9 @@ class Machine(Protocol):
     async def drop_caches(self, what: int) -> None: ...
     async def sync(self) -> None: ...
     async def checkpoint(self, label: str) -> None: ...
+    def buffer(self, size: int) -> None:
+        """The process that runs the script is about to move data ``size`` bytes at a time; 0: it has done so."""
+
     async def named(self, path: str) -> None:
         """The script opened, made or renamed ``path`` (relative to the mount point): from now on the file goes by
         that name."""
@@ -122,10 +136,16 @@ class Executor:
     async def _run(self, step: Step, variables: Mapping[str, Any]) -> Result:
         if step.op == "for":
             return await self._loop(step, variables)
+        moved = BUFFER_OPERANDS.get(step.op)
+        if moved is not None:
+            self._machine.buffer(step[moved](variables))
         try:
             return await self._operations[step.op](step, variables)
         except OSError as error:
             return "!" + errno.errorcode.get(error.errno or 0, str(error.errno))
+        finally:
+            if moved is not None:
+                self._machine.buffer(0)
 
     async def _loop(self, step: Step, variables: Mapping[str, Any]) -> dict[str, Any]:
         count, errors, digest, shown = 0, dict[str, int](), 0, list[str]()

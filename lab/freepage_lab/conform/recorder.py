@@ -8,7 +8,7 @@ id each belongs to, and a :class:`NameBook` knows what the script calls the file
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -18,6 +18,23 @@ from freepage_proto.rpc import CallHeader, Procedure, Program
 if TYPE_CHECKING:
     from freepage import Page
     from freepage_client.nfs.transport import Network, Transport
+
+MODIFYING = frozenset(
+    (
+        Procedure.SETATTR,
+        Procedure.WRITE,
+        Procedure.CREATE,
+        Procedure.MKDIR,
+        Procedure.SYMLINK,
+        Procedure.MKNOD,
+        Procedure.REMOVE,
+        Procedure.RMDIR,
+        Procedure.RENAME,
+        Procedure.LINK,
+        Procedure.COMMIT,
+    )
+)
+"""Calls that leave the server something to write."""
 
 MAX_SEQUENCE = 400
 MAX_IO = 2000
@@ -51,12 +68,15 @@ class WireRecord:
     """What one client sent since the last checkpoint."""
 
     calls: list[Procedure] = field(default_factory=list)
+    """In the order in which they were issued."""
+    replies: Counter[Procedure] = field(default_factory=Counter)
+    """Calls that were answered: a client's statistics count a call when it ends."""
     io: list[tuple[str, bytes, int, int, str | None]] = field(default_factory=list)
     """READ, WRITE and COMMIT: (kind, file handle, offset, count, how stable)."""
 
     def ops(self) -> dict[str, int]:
         """NFS procedures by name, those that were not called left out."""
-        return dict(Counter(call.name for call in self.calls if call.program is Program.NFS))
+        return {call.name: n for call, n in self.replies.items() if call.program is Program.NFS}
 
     def sequence(self) -> list[str]:
         """Every call of every program in the order issued, run-length coded: ``READ*3``."""
@@ -66,11 +86,14 @@ class WireRecord:
 class RecordingNetwork:
     """A network that writes down what its client sends."""
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: Network, on_call: Callable[[Procedure], None] | None = None) -> None:
         self._network = network
+        self._on_call = on_call
         self.record = WireRecord()
         self.fileids: dict[bytes, int] = {}
-        """File id by file handle, as the replies told them."""
+        """File id by file handle, as the replies told them, in the order in which they became known."""
+        self._newest_with_data: dict[int, bytes] = {}
+        """By file id: of the files that had that number one after the other, the last one that was read or written."""
 
     def connect(self, server: str) -> _RecordingTransport:
         return _RecordingTransport(self, self._network.connect(server))
@@ -82,11 +105,15 @@ class RecordingNetwork:
 
     def note_call(self, procedure: Procedure, args: object) -> None:
         self.record.calls.append(procedure)
+        if self._on_call is not None:
+            self._on_call(procedure)
         match args:
             case nfs3.ReadArgs(file, offset, count):
                 self.record.io.append(("READ", file, offset, count, None))
+                self._note_data(file)
             case nfs3.WriteArgs(file, offset, count, stable):
                 self.record.io.append(("WRITE", file, offset, count, stable.name))
+                self._note_data(file)
             case nfs3.CommitArgs(file, offset, count):
                 self.record.io.append(("COMMIT", file, offset, count, None))
 
@@ -105,6 +132,23 @@ class RecordingNetwork:
                 for entry in entries:
                     self._learn(entry.object, entry.attributes)
 
+    def _note_data(self, handle: bytes) -> None:
+        fileid = self.fileids.get(handle)
+        if fileid is not None and not self.is_overlaid(handle):
+            self._newest_with_data[fileid] = handle
+
+    def is_overlaid(self, handle: bytes) -> bool:
+        """Has a later file with the same number been read or written?
+
+        The recordings know a page by its file's number and its index. Whatever a client still holds of a file that
+        others have removed, they no longer showed it once pages of the number's next owner had come and gone.
+        """
+        newest = self._newest_with_data.get(self.fileids.get(handle, -1))
+        if newest is None or newest == handle:
+            return False
+        known = list(self.fileids)
+        return known.index(newest) > known.index(handle)
+
     def _learn(self, handle: bytes | None, attributes: nfs3.Fattr3 | None) -> None:
         if handle is not None and attributes is not None:
             self.fileids[handle] = attributes.fileid
@@ -118,6 +162,7 @@ class _RecordingTransport:
     async def call(self, procedure: Procedure, header: CallHeader, args: object) -> object:
         self._network.note_call(procedure, args)
         result = await self._transport.call(procedure, header, args)
+        self._network.record.replies[procedure] += 1
         self._network.note_reply(args, result)
         return result
 

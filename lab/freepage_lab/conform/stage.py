@@ -11,28 +11,41 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from freepage import DirtyDomain, MemCgroup, lru_add_drain
 from freepage_lab.conform.compare import ClientObservation, Observation
 from freepage_lab.conform.executor import Caller, Executor, Result
 from freepage_lab.conform.language import SERVER, Step, Workload
-from freepage_lab.conform.recorder import NameBook, RecordingNetwork, named_io, page_states
+from freepage_lab.conform.recorder import MODIFYING, NameBook, RecordingNetwork, named_io, page_states
 from freepage_runtime.clock import Clock
 
 if TYPE_CHECKING:
     from freepage_client.machine import Machine
+    from freepage_client.nfs.inode import NfsInode
     from freepage_client.nfs.transport import Network
     from freepage_client.vfs.task import Task
+    from freepage_proto.rpc import Procedure
     from freepage_server.nfsd.local import LocalTask
     from freepage_server.nfsd.server import NfsServer
 
-PAGE_SHIFT = 12
+PAGE_SHIFT, PAGE_SIZE = 12, 4096
 MEMORY_BYTES = 3 << 30
 SETTLE_S = 0.05
 AFTER_SETUP_S = 1.0
 """Set-up ends at least this long before mounting, so that its timestamps are no "recent" change to the clients."""
 DEFAULT_CHECKPOINT_MS = 30
+EXPORTED_CLEAN_AFTER_S = 35.0
+"""dirty_expire_centisecs, and the flusher's tick after it."""
+BOOT_DIRTY_LIMIT_PAGES = 12288
+"""What the recordings' machine took for the dirty limit since it booted: a fifth of the memory that was there so early.
+Between 8192 and 16383, for its flusher wrote chunks of 2048 pages."""
+EXECUTOR_PAGES = 150
+"""What a memory cgroup holds of the recordings' executor itself, a Python process, and of the kernel's objects. Of the
+memory.max of 16 and 32 MiB that recordings were made with, 200 to 250 pages were never the page cache's when 64 KiB
+were moved at a time, and up to 57 of them are the slack that reclaim leaves."""
+EXECUTOR_BUFFERS = 2
+"""How many buffers of the size moved the executor has at a time: the one it fills and the one it is done with."""
 LAST_LABEL = "end"
 """The implicit checkpoint of a script that does not end in one."""
 
@@ -77,11 +90,14 @@ class Stage:
         self._machines: dict[str, Machine] = {}
         self._tasks: dict[str, Task] = {}
         self._wires: dict[str, RecordingNetwork] = {}
+        self._exported = ExportedFileSystem()
+        self._memcg = MemCgroup()
 
     async def play(self) -> None:
         await self.set_up()
         await self._mount()
         callers: dict[str, Caller] = {**self._tasks, SERVER: self._local}
+        self._exported.changed(self._venue.clock.now())  # by the set-up
         roots = {**{client: mount_point(client) for client in self._tasks}, SERVER: ""}
         executor = Executor(self, callers, roots)
         await executor.run(self._workload.steps, self._note_result)
@@ -106,12 +122,13 @@ class Stage:
 
         environment = self._workload.environment
         dirty = DirtyDomain(now=self._venue.clock.now, dirtyable_pages=MEMORY_BYTES >> PAGE_SHIFT)
+        dirty.dirty_limit = BOOT_DIRTY_LIMIT_PAGES
         for name, value in environment.dirty.items():
             _set_dirty(dirty, name, value)
         limit = None if environment.memcg_mb is None else environment.memcg_mb << (20 - PAGE_SHIFT)
-        memcg = MemCgroup(limit)
+        memcg = self._memcg = MemCgroup(limit, other_pages=EXECUTOR_PAGES)
         for client, options in self._workload.mounts.items():
-            wire = self._wires[client] = RecordingNetwork(self._venue.network(client))
+            wire = self._wires[client] = RecordingNetwork(self._venue.network(client), self._note_call)
             machine = self._machines[client] = Machine(
                 client,
                 network=wire,
@@ -144,11 +161,23 @@ class Stage:
 
     def _note_result(self, step: Step, result: Result) -> None:
         self.results.append(result)
+        if step.client == SERVER:
+            self._exported.changed(self._venue.clock.now())
+
+    def _note_call(self, procedure: Procedure) -> None:
+        if procedure in MODIFYING:
+            self._exported.changed(self._venue.clock.now())
 
     # --- what the executor asks of the machine ----------------------------------------------------------------------
 
     async def sleep(self, seconds: float) -> None:
         await self._venue.sleep(seconds)
+
+    def buffer(self, size: int) -> None:
+        memcg = self._memcg
+        if memcg.limit_pages is not None:
+            memcg.other_pages = EXECUTOR_PAGES + EXECUTOR_BUFFERS * -(-size // PAGE_SIZE)
+            memcg.resize(memcg.limit_pages)
 
     async def drop_caches(self, what: int) -> None:
         for machine in self._machines.values():
@@ -156,8 +185,14 @@ class Stage:
         await self._venue.server.drop_caches()
 
     async def sync(self) -> None:
+        """sync(2) on the recordings' machine: the exported file system was mounted first, so it is written first.
+
+        With something to write there sync(2) waits, and the flushers it has woken run meanwhile. With nothing, the
+        caller comes to the NFS mounts before they do.
+        """
+        exported_is_dirty = self._exported.is_dirty(self._venue.clock.now())
         for machine in self._machines.values():
-            await machine.sync()
+            await machine.sync(flusher_first=exported_is_dirty)
         await self._venue.server.sync()
 
     async def named(self, path: str) -> None:
@@ -193,7 +228,7 @@ class Stage:
         record = wire.take()
         cached: dict[int, Any] = {}
         for mapping in self._machines[client].cache.mappings:
-            if mapping.pages:
+            if mapping.pages and not wire.is_overlaid(cast("NfsInode", mapping.host).fh):
                 cached[mapping.host.i_ino] = [mapping.pages[index] for index in sorted(mapping.pages)]
         seen = {fileid for fileid in (wire.fileids.get(handle) for _, handle, *_ in record.io) if fileid is not None}
         if any(fileid not in self._names for fileid in (*cached, *seen)):
@@ -225,6 +260,23 @@ class Stage:
             self._directories.discard(attributes.st_ino)
 
 
+class ExportedFileSystem:
+    """What the recordings' machine still had to write of the file system it exported: ext4 on a RAM disk.
+
+    A change leaves a dirty inode even when its data are synced at once, and so does sync(2) itself, by committing the
+    journal. The flusher writes such an inode at its first tick after 30 s.
+    """
+
+    def __init__(self) -> None:
+        self._changed_s: float | None = None
+
+    def changed(self, now_s: float) -> None:
+        self._changed_s = now_s
+
+    def is_dirty(self, now_s: float) -> bool:
+        return self._changed_s is not None and now_s - self._changed_s < EXPORTED_CLEAN_AFTER_S
+
+
 class _SetUpMachine:
     """Who runs the set-up: nobody takes notes of it, so that a file is named only when the script names it."""
 
@@ -242,6 +294,9 @@ class _SetUpMachine:
 
     async def checkpoint(self, label: str) -> None:
         """There is nothing to look at yet."""
+
+    def buffer(self, size: int) -> None:
+        """Whose memory set-up needs does not matter."""
 
     async def named(self, path: str) -> None:
         """Set-up gives no names."""
@@ -264,11 +319,11 @@ def _set_dirty(dirty: DirtyDomain, name: str, value: int) -> None:
     """Apply one ``vm.dirty_*`` value; as in the kernel, setting bytes or a ratio puts the other one out of force."""
     match name:
         case "dirty_bytes":
-            dirty.dirty_bytes = value
+            dirty.dirty_bytes, dirty.dirty_limit = value, None
         case "dirty_background_bytes":
             dirty.background_bytes = value
         case "dirty_ratio":
-            dirty.dirty_ratio, dirty.dirty_bytes = value, None
+            dirty.dirty_ratio, dirty.dirty_bytes, dirty.dirty_limit = value, None, None
         case "dirty_background_ratio":
             dirty.background_ratio, dirty.background_bytes = value, None
         case _:

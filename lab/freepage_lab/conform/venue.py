@@ -163,9 +163,9 @@ class _OneAtATime:
         self._quiet.clear()
         try:
             async with self._turn:
-                self._time.advance(self._latency.of(data_bytes(args)))
+                self._time.advance(self._latency.of(procedure, data_bytes(args)))
                 result = await transport.call(procedure, header, args)
-                self._time.advance(self._latency.of(data_bytes(result)))
+                self._time.advance(self._latency.of(procedure, data_bytes(result)))
                 return result
         finally:
             self._in_flight -= 1

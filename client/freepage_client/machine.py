@@ -26,6 +26,7 @@ from freepage_client.nfs.cred import Credential, CredentialCache
 from freepage_client.nfs.dcache import walk_dentries
 from freepage_client.nfs.errors import os_error
 from freepage_client.nfs.faults import NFS_GALLERY
+from freepage_client.nfs.grants import GrantListener
 from freepage_client.nfs.options import parse_mount_options
 from freepage_client.nfs.super import NfsServer
 from freepage_client.nfs.transport import Clock, Network
@@ -107,6 +108,7 @@ class Machine:
         self._gencount = 0
         self._sillycounter = 0
         self._lock_owners: dict[object, int] = {}
+        self._grants: dict[str, GrantListener] = {}
         self._running: set[asyncio.Task[None]] = set()
         self._flushers: dict[NfsServer, asyncio.Task[None]] = {}
 
@@ -124,6 +126,10 @@ class Machine:
     def lock_owner_id(self, owner: object) -> int:
         """A number that stands for a lock's owner on the wire."""
         return self._lock_owners.setdefault(owner, len(self._lock_owners) + 1)
+
+    def grants(self, server: str) -> GrantListener:
+        """Who waits for locks of ``server`` on this machine, whichever mount it was."""
+        return self._grants.setdefault(server, GrantListener())
 
     def message(self, text: str) -> None:
         """What the kernel would print. The last hundred are kept."""

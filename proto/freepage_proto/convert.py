@@ -345,6 +345,15 @@ def _fill_test(message: nlm_pb.TestRequest, args: nlm4.LockArgs) -> None:
     message.exclusive = args.exclusive
 
 
+def _fill_granted(message: nlm_pb.GrantedRequest, args: nlm4.GrantedArgs) -> None:
+    message.wait_ms = args.wait_ms
+
+
+def _fill_granted_res(m: nlm_pb.GrantedResponse, r: nlm4.GrantedRes) -> None:
+    for lock in r.locks:
+        _put_lock(m.locks.add(), lock)
+
+
 def _fill_unlock(message: Any, args: nlm4.UnlockArgs) -> None:
     _put_lock(message.lock, args.lock)
 
@@ -1031,4 +1040,9 @@ _method(
     _P.NLM_UNLOCK, "Unlock", nlm_pb.UnlockRequest, nlm_pb.UnlockResponse,
     _fill_unlock, lambda m: nlm4.UnlockArgs(_lock(m.lock)),
     _fill_nlm_res, lambda m: nlm4.NlmRes(_NLMSTAT[m.status]),
+)  # fmt: skip
+_method(
+    _P.NLM_GRANTED, "Granted", nlm_pb.GrantedRequest, nlm_pb.GrantedResponse,
+    _fill_granted, lambda m: nlm4.GrantedArgs(m.wait_ms),
+    _fill_granted_res, lambda m: nlm4.GrantedRes(tuple(_lock(lock) for lock in m.locks)),
 )  # fmt: skip

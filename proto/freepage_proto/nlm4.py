@@ -53,6 +53,20 @@ class UnlockArgs:
 
 
 @dataclass(frozen=True, slots=True)
+class GrantedArgs:
+    """Wait for up to ``wait_ms`` for locks of the caller's that were BLOCKED."""
+
+    wait_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class GrantedRes:
+    """The locks that the caller holds now; none when nothing happened."""
+
+    locks: tuple[NlmLock, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class NlmRes:
     """``holder`` is who stands in the way, when TEST says DENIED."""
 

@@ -71,6 +71,7 @@ class Procedure(Enum):
     NLM_LOCK = (Program.NLM, 2)
     NLM_CANCEL = (Program.NLM, 3)
     NLM_UNLOCK = (Program.NLM, 4)
+    NLM_GRANTED = (Program.NLM, 5)
 
     def __init__(self, program: Program, number: int) -> None:
         self.program: Program = program  # type: ignore[misc]  # mypy takes it for one more member

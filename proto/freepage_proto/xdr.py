@@ -139,6 +139,7 @@ _ARGS: dict[Procedure, Callable[[Any], int]] = {
     _P.NLM_LOCK: lambda a: NLM_COOKIE + 4 + 4 + _lock(a.lock) + 4 + 4,
     _P.NLM_CANCEL: lambda a: NLM_COOKIE + 4 + 4 + _lock(a.lock),
     _P.NLM_UNLOCK: lambda a: NLM_COOKIE + _lock(a.lock),
+    _P.NLM_GRANTED: lambda a: 4,
 }
 """Bytes of the arguments; procedures without arguments are not there."""
 
@@ -275,6 +276,7 @@ _RESULT: dict[Procedure, Callable[[Any], int]] = {
     _P.NLM_LOCK: _nlm_res,
     _P.NLM_CANCEL: _nlm_res,
     _P.NLM_UNLOCK: _nlm_res,
+    _P.NLM_GRANTED: lambda r: 4 + sum(NLM_COOKIE + 4 + _lock(lock) for lock in r.locks),
 }
 """Bytes of the results; procedures without results are not there."""
 

@@ -54,6 +54,7 @@ TYPES: dict[Procedure, tuple[type, type]] = {
     P.NLM_LOCK: (nlm4.LockArgs, nlm4.NlmRes),
     P.NLM_CANCEL: (nlm4.UnlockArgs, nlm4.NlmRes),
     P.NLM_UNLOCK: (nlm4.UnlockArgs, nlm4.NlmRes),
+    P.NLM_GRANTED: (nlm4.GrantedArgs, nlm4.GrantedRes),
 }
 HANDLES = {"object", "dir", "file", "symlink", "root", "from_dir", "to_dir", "fhandle"}
 WIDE = {"size", "used", "fsid", "fileid", "offset", "cookie", "length", "maxfilesize", "boot_instance"}

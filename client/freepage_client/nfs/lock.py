@@ -7,6 +7,7 @@ for locks kept on this machine alone (nolock, local_lock) too.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, cast
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
     from freepage_client.nfs.inode import NfsInode
 
 OFFSET_MAX = (1 << 63) - 1
-NLM_BLOCK_POLL_S = 1.0
-"""How often a blocked lock is asked for again. lockd waits for the server's GRANTED callback and asks every 30 s."""
 NLM_GRACE_POLL_S = 5.0
 
 
@@ -136,19 +135,32 @@ async def set_lock(file: NfsFile, lock: FileLock, *, flock: bool, wait: bool) ->
 
 
 async def _nlm_lock(file: NfsFile, lock: FileLock, wait: bool) -> None:
-    server = file.inode.server
+    server, auth = file.inode.server, file.context.cred.auth
+    args = LockArgs(_nlm(file, lock), lock.exclusive, wait)
     while True:
-        args = LockArgs(_nlm(file, lock), lock.exclusive, wait)
-        result = cast(NlmRes, await server.rpc.call(Procedure.NLM_LOCK, args, file.context.cred.auth))
+        result = cast(NlmRes, await server.rpc.call(Procedure.NLM_LOCK, args, auth))
         status = result.status
         if status is NlmStat4.GRANTED:
             return
         if status is NlmStat4.DENIED_GRACE_PERIOD:
             await server.machine.clock.sleep(NLM_GRACE_POLL_S)
         elif status is NlmStat4.BLOCKED and wait:
-            await server.machine.clock.sleep(NLM_BLOCK_POLL_S)
+            try:
+                if await server.machine.grants(server.server).wait(server.rpc, args.lock, auth):
+                    return
+            except asyncio.CancelledError:
+                server.machine.spawn(_cancel(file, args.lock))
+                raise
         else:
             raise os_error(_NLM_ERRNO.get(status, errno.ENOLCK))
+
+
+async def _cancel(file: NfsFile, lock: NlmLock) -> None:
+    """Who waited has given up: leave the line, and give back what may have been granted meanwhile (nlmclnt_cancel)."""
+    rpc, auth = file.inode.server.rpc, file.context.cred.auth
+    with contextlib.suppress(OSError):
+        await rpc.call(Procedure.NLM_CANCEL, UnlockArgs(lock), auth, may_time_out=True)
+        await rpc.call(Procedure.NLM_UNLOCK, UnlockArgs(lock), auth, may_time_out=True)
 
 
 _NLM_ERRNO = {

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING
 
 from freepage_lab.sim.network import Latency, data_bytes
 from freepage_lab.sim.world import EPOCH_NS, EXPORT, SERVER, TIMESTAMP_GRANULE_NS, World
+from freepage_proto.rpc import Procedure
 from freepage_runtime.clock import Clock, LoopClock, wall_ns
 
 if TYPE_CHECKING:
     from freepage_client.nfs.transport import Network, Transport
-    from freepage_proto.rpc import CallHeader, Procedure
+    from freepage_proto.rpc import CallHeader
     from freepage_server.nfsd.local import LocalTask
     from freepage_server.nfsd.server import NfsServer
 
@@ -159,6 +160,8 @@ class _OneAtATime:
         return _InTurn(self, self._network.connect(server))
 
     async def call(self, transport: Transport, procedure: Procedure, header: CallHeader, args: object) -> object:
+        if procedure is Procedure.NLM_GRANTED:  # the server keeps it until there is something to tell
+            return await transport.call(procedure, header, args)
         self._in_flight += 1
         self._quiet.clear()
         try:

@@ -120,6 +120,8 @@ class _Line:
     inbox: deque[_Call] = field(default_factory=deque)
     unanswered: set[asyncio.Future[object]] = field(default_factory=set)
     worker: asyncio.Task[None] | None = None
+    listeners: set[asyncio.Task[None]] = field(default_factory=set)
+    """Calls that the server keeps until it has something to tell; they do not hold up the line."""
 
 
 class SimNetwork:
@@ -167,6 +169,9 @@ class SimNetwork:
             if line.worker is not None:
                 line.worker.cancel()
                 await asyncio.gather(line.worker, return_exceptions=True)
+            for listener in list(line.listeners):
+                listener.cancel()
+            await asyncio.gather(*line.listeners, return_exceptions=True)
             line.inbox.clear()
 
     async def call(self, server: str, procedure: Procedure, header: CallHeader, args: object, peer: str) -> object:
@@ -180,8 +185,15 @@ class SimNetwork:
         reply: asyncio.Future[object] = loop.create_future()
         line.unanswered.add(reply)
         reply.add_done_callback(line.unanswered.discard)
-        if not lose_request:
-            line.inbox.append(_Call(procedure, header, args, peer, delay_s, lose_reply, reply))
+        call = _Call(procedure, header, args, peer, delay_s, lose_reply, reply)
+        if lose_request:
+            pass
+        elif procedure is Procedure.NLM_GRANTED:
+            listener = loop.create_task(self._execute(line, call), name=f"server {server} keeps a call")
+            line.listeners.add(listener)
+            listener.add_done_callback(line.listeners.discard)
+        else:
+            line.inbox.append(call)
             if line.worker is None:
                 line.worker = loop.create_task(self._serve(line), name=f"server {server}")
         result = await reply
@@ -206,20 +218,22 @@ class SimNetwork:
         """
         try:
             while line.inbox:
-                call = line.inbox.popleft()
-                await asyncio.sleep(self.latency.of(call.procedure, data_bytes(call.args)) + call.delay_s)
-                outcome: object
-                try:
-                    outcome = await line.handler.call(call.procedure, call.header, call.args, call.peer)
-                except asyncio.CancelledError:
-                    raise
-                except Exception as error:
-                    outcome = error
-                await asyncio.sleep(self.latency.of(call.procedure, data_bytes(outcome)))
-                if not call.reply.done() and not call.lose_reply:
-                    call.reply.set_result(outcome)
+                await self._execute(line, line.inbox.popleft())
         finally:
             line.worker = None
+
+    async def _execute(self, line: _Line, call: _Call) -> None:
+        await asyncio.sleep(self.latency.of(call.procedure, data_bytes(call.args)) + call.delay_s)
+        outcome: object
+        try:
+            outcome = await line.handler.call(call.procedure, call.header, call.args, call.peer)
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:
+            outcome = error
+        await asyncio.sleep(self.latency.of(call.procedure, data_bytes(outcome)))
+        if not call.reply.done() and not call.lose_reply:
+            call.reply.set_result(outcome)
 
 
 class SimTransport:

@@ -1,8 +1,9 @@
 from freepage_proto.v1 import common_pb2 as _common_pb2
+from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
-from collections.abc import Mapping as _Mapping
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
 from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
@@ -121,3 +122,17 @@ class UnlockResponse(_message.Message):
     STATUS_FIELD_NUMBER: _ClassVar[int]
     status: NlmStat4
     def __init__(self, status: _Optional[_Union[NlmStat4, str]] = ...) -> None: ...
+
+class GrantedRequest(_message.Message):
+    __slots__ = ("header", "wait_ms")
+    HEADER_FIELD_NUMBER: _ClassVar[int]
+    WAIT_MS_FIELD_NUMBER: _ClassVar[int]
+    header: _common_pb2.CallHeader
+    wait_ms: int
+    def __init__(self, header: _Optional[_Union[_common_pb2.CallHeader, _Mapping]] = ..., wait_ms: _Optional[int] = ...) -> None: ...
+
+class GrantedResponse(_message.Message):
+    __slots__ = ("locks",)
+    LOCKS_FIELD_NUMBER: _ClassVar[int]
+    locks: _containers.RepeatedCompositeFieldContainer[NlmLock]
+    def __init__(self, locks: _Optional[_Iterable[_Union[NlmLock, _Mapping]]] = ...) -> None: ...

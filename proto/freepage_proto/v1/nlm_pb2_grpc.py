@@ -60,6 +60,11 @@ class NlmStub(object):
                 request_serializer=freepage__proto_dot_v1_dot_nlm__pb2.UnlockRequest.SerializeToString,
                 response_deserializer=freepage__proto_dot_v1_dot_nlm__pb2.UnlockResponse.FromString,
                 _registered_method=True)
+        self.Granted = channel.unary_unary(
+                '/freepage.v1.Nlm/Granted',
+                request_serializer=freepage__proto_dot_v1_dot_nlm__pb2.GrantedRequest.SerializeToString,
+                response_deserializer=freepage__proto_dot_v1_dot_nlm__pb2.GrantedResponse.FromString,
+                _registered_method=True)
 
 
 class NlmServicer(object):
@@ -101,6 +106,14 @@ class NlmServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Granted(self, request, context):
+        """Procedure 5, which in NLM the server calls on the client: locks that were BLOCKED are granted. Here the client asks,
+        and the server answers when there is something to tell, or after a while with nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_NlmServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -128,6 +141,11 @@ def add_NlmServicer_to_server(servicer, server):
                     servicer.Unlock,
                     request_deserializer=freepage__proto_dot_v1_dot_nlm__pb2.UnlockRequest.FromString,
                     response_serializer=freepage__proto_dot_v1_dot_nlm__pb2.UnlockResponse.SerializeToString,
+            ),
+            'Granted': grpc.unary_unary_rpc_method_handler(
+                    servicer.Granted,
+                    request_deserializer=freepage__proto_dot_v1_dot_nlm__pb2.GrantedRequest.FromString,
+                    response_serializer=freepage__proto_dot_v1_dot_nlm__pb2.GrantedResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -266,6 +284,33 @@ class Nlm(object):
             '/freepage.v1.Nlm/Unlock',
             freepage__proto_dot_v1_dot_nlm__pb2.UnlockRequest.SerializeToString,
             freepage__proto_dot_v1_dot_nlm__pb2.UnlockResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Granted(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/freepage.v1.Nlm/Granted',
+            freepage__proto_dot_v1_dot_nlm__pb2.GrantedRequest.SerializeToString,
+            freepage__proto_dot_v1_dot_nlm__pb2.GrantedResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import random
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -78,9 +78,15 @@ def set_policy(nfsd: NfsServer, rules: tuple[str, ...]) -> None:
         raise SettingError(str(error)) from error
 
 
-async def stop_serving(server: grpc.aio.Server, service: NfsService, grace_s: float) -> None:
-    """Take no more calls, let those under way finish, and wait for the ones whose callers have gone."""
+async def stop_serving(
+    server: grpc.aio.Server, service: NfsService, grace_s: float, dismiss: Callable[[], None] = lambda: None
+) -> None:
+    """Take no more calls, let those under way finish, and wait for the ones whose callers have gone.
+
+    ``dismiss`` answers the calls that are only kept until there is something to tell.
+    """
     until_s = asyncio.get_running_loop().time() + grace_s
+    dismiss()
     await server.stop(grace_s)
     await service.drain(max(0.0, until_s - asyncio.get_running_loop().time()))
 
@@ -174,7 +180,7 @@ async def _serve(settings: ServerSettings, frame: Frame, exports: list[Export], 
     await grpc_server.start()
     watch = asyncio.ensure_future(service.slow_peers.watch())
     frame.on_close(lambda: end(watch))
-    frame.on_close(lambda: stop_serving(grpc_server, service, settings.stop_grace_s / 2))
+    frame.on_close(lambda: stop_serving(grpc_server, service, settings.stop_grace_s / 2, nfsd.locks.dismiss_all))
     await serving(True)
     looking = asyncio.ensure_future(health.watch(serving))
 

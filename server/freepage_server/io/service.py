@@ -147,8 +147,12 @@ class NfsService:
                 if self._bytes > MAX_WAITING_BYTES:
                     raise TooMuchWaiting("too many bytes are waiting to be dealt with")
                 header, args = method.decode_call(request)
-                call = self._execute(method.procedure, header, args, context.peer())
-                result = await run_to_its_end(call, waits=partial(self._note, method.procedure, header, start_s))
+                if method.procedure is Procedure.NLM_GRANTED:
+                    # Kept until there is something to tell: it takes no turn, and ends when its caller goes.
+                    result = await self.server.call(method.procedure, header, args, context.peer())
+                else:
+                    call = self._execute(method.procedure, header, args, context.peer())
+                    result = await run_to_its_end(call, waits=partial(self._note, method.procedure, header, start_s))
                 reply = method.encode_reply(result)
             except Exception as error:
                 of_procedure.failed += 1

@@ -1,12 +1,16 @@
 """NLM version 4: byte-range locks kept in memory, one table per file (Linux: fs/lockd/svclock.c, fs/locks.c).
 
-An owner is a client's (owner, svid). An owner's own locks never conflict; a new one replaces what it covers. A lock
-that asks to wait is answered BLOCKED and remembered nowhere: the client polls. A client that comes back with another
-boot instance has lost its locks.
+An owner is a client's (owner, svid). An owner's own locks never conflict; a new one replaces what it covers. A client
+that comes back with another boot instance has lost its locks.
+
+A lock that asks to wait is answered BLOCKED and stands in line, first come, first served. When it is free it is granted
+to the first in line whose client is listening (GRANTED), and only then: a client that has gone without a word would
+keep it for ever, and one that does not listen asks again after a while.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
@@ -20,6 +24,10 @@ MAX_LOCKS_PER_FILE = 4096
 """Every request looks at all of a file's locks: at this many, in a few ms."""
 MAX_LOCKS = 65536
 """Of all files and clients together; whoever wants one more is told DENIED_NOLOCKS."""
+MAX_BLOCKED = 4096
+"""Locks standing in line; one more is answered BLOCKED all the same, and its client asks again."""
+MAX_WAIT_MS = 60_000
+"""How long a client may be kept listening."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +57,11 @@ class LockManager:
     def __init__(self) -> None:
         self._files: dict[FileHandle, list[HeldLock]] = {}
         self._count = 0
+        self._blocked: dict[FileHandle, list[tuple[HeldLock, NlmLock]]] = {}
+        """Who waits, in the order in which they came, with the lock as the client named it."""
+        self._nr_blocked = 0
+        self._listeners: dict[str, asyncio.Future[tuple[NlmLock, ...]]] = {}
+        """The last GRANTED call of each client that is being kept."""
 
     def locks(self) -> Iterable[HeldLock]:
         for held in self._files.values():
@@ -71,10 +84,15 @@ class LockManager:
             return NlmRes(NlmStat4.FBIG)
         held = self._files.get(args.lock.file, [])
         if any(other.conflicts(wanted) for other in held):
-            return NlmRes(NlmStat4.BLOCKED if args.block else NlmStat4.DENIED)
+            if not args.block:
+                return NlmRes(NlmStat4.DENIED)
+            self._stand_in_line(args.lock, wanted)
+            return NlmRes(NlmStat4.BLOCKED)
         if len(held) >= MAX_LOCKS_PER_FILE or self._count >= MAX_LOCKS:
             return NlmRes(NlmStat4.DENIED_NOLOCKS)
+        self._leave_line(args.lock.file, wanted)
         self._keep(args.lock.file, [*_without(held, wanted), wanted])
+        self._grant(args.lock.file)  # a lock that got weaker or shorter may make room
         return NlmRes(NlmStat4.GRANTED)
 
     def unlock(self, client: str, args: UnlockArgs) -> NlmRes:
@@ -82,16 +100,90 @@ class LockManager:
         if wanted is None:
             return NlmRes(NlmStat4.FBIG)
         self._keep(args.lock.file, _without(self._files.get(args.lock.file, []), wanted))
+        self._grant(args.lock.file)
         return NlmRes(NlmStat4.GRANTED)
 
     def cancel(self, client: str, args: UnlockArgs) -> NlmRes:
-        """Nothing waits here, so there is nothing to cancel, and lockd grants that too."""
+        """Whoever does not wait leaves the line; lockd grants that too when there was nobody."""
+        wanted = self._wanted(client, args.lock, False)
+        if wanted is None:
+            return NlmRes(NlmStat4.FBIG)
+        self._leave_line(args.lock.file, wanted)
         return NlmRes(NlmStat4.GRANTED)
+
+    async def granted(self, client: str, wait_ms: int) -> tuple[NlmLock, ...]:
+        """Locks that ``client`` was waiting for and holds from now on; empty after ``wait_ms`` without any.
+
+        A client's new call ends its older one, which has lost its listener.
+        """
+        loop = asyncio.get_running_loop()
+        self._dismiss(client)
+        listener: asyncio.Future[tuple[NlmLock, ...]] = loop.create_future()
+        self._listeners[client] = listener
+        for file in [file for file, line in self._blocked.items() if any(lock.client == client for lock, _ in line)]:
+            self._grant(file)
+        timer = loop.call_later(min(wait_ms, MAX_WAIT_MS) / 1000, _answer, listener, ())
+        try:
+            return await listener
+        finally:
+            timer.cancel()
+            if self._listeners.get(client) is listener:
+                del self._listeners[client]
+
+    def dismiss_all(self) -> None:
+        """Nobody is kept listening any longer: the server stops."""
+        for client in list(self._listeners):
+            self._dismiss(client)
 
     def free_client(self, client: str) -> None:
         """The client has restarted or gone."""
+        for file, line in list(self._blocked.items()):
+            self._set_line(file, [waiting for waiting in line if waiting[0].client != client])
         for file, held in list(self._files.items()):
             self._keep(file, [lock for lock in held if lock.client != client])
+            self._grant(file)
+
+    # --- the line ---------------------------------------------------------------------------------------------------
+
+    def _stand_in_line(self, named: NlmLock, wanted: HeldLock) -> None:
+        line = self._blocked.get(named.file, [])
+        if wanted not in (lock for lock, _ in line) and self._nr_blocked < MAX_BLOCKED:
+            self._set_line(named.file, [*line, (wanted, named)])
+
+    def _leave_line(self, file: FileHandle, wanted: HeldLock) -> None:
+        line = self._blocked.get(file, [])
+        left = [
+            (lock, named)
+            for lock, named in line
+            if not (lock.same_owner(wanted) and (lock.start, lock.end) == (wanted.start, wanted.end))
+        ]
+        if len(left) != len(line):
+            self._set_line(file, left)
+
+    def _set_line(self, file: FileHandle, line: list[tuple[HeldLock, NlmLock]]) -> None:
+        self._nr_blocked += len(line) - len(self._blocked.get(file, ()))
+        if line:
+            self._blocked[file] = line
+        else:
+            self._blocked.pop(file, None)
+
+    def _grant(self, file: FileHandle) -> None:
+        """Give what is free to those who wait for it and listen, in their order."""
+        for wanted, named in list(self._blocked.get(file, ())):
+            listener = self._listeners.get(wanted.client)
+            if listener is None or listener.done():
+                continue
+            held = self._files.get(file, [])
+            if any(other.conflicts(wanted) for other in held):
+                continue
+            self._leave_line(file, wanted)
+            self._keep(file, [*_without(held, wanted), wanted])
+            _answer(listener, (named,))
+
+    def _dismiss(self, client: str) -> None:
+        listener = self._listeners.pop(client, None)
+        if listener is not None:
+            _answer(listener, ())
 
     def _keep(self, file: FileHandle, held: list[HeldLock]) -> None:
         self._count += len(held) - len(self._files.get(file, ()))
@@ -105,6 +197,11 @@ class LockManager:
         if not 0 <= lock.offset < END or lock.length < 0 or end > END:
             return None
         return HeldLock(client, lock.owner, lock.svid, lock.offset, end, exclusive)
+
+
+def _answer(listener: asyncio.Future[tuple[NlmLock, ...]], locks: tuple[NlmLock, ...]) -> None:
+    if not listener.done():
+        listener.set_result(locks)
 
 
 def _without(held: list[HeldLock], range: HeldLock) -> list[HeldLock]:

@@ -38,7 +38,7 @@ from freepage_proto.nfs3 import (
     WriteRes,
 )
 from freepage_proto.nfsacl3 import GetaclArgs, GetaclRes
-from freepage_proto.nlm4 import LockArgs, NlmRes, NlmStat4, UnlockArgs
+from freepage_proto.nlm4 import GrantedArgs, GrantedRes, LockArgs, NlmRes, NlmStat4, UnlockArgs
 from freepage_proto.rpc import AuthSys, CallHeader, Procedure, RpcGarbageArgs
 from freepage_server.nfsd.drc import CACHED as REPLY_CACHED
 from freepage_server.nfsd.drc import ReplyCache
@@ -183,6 +183,7 @@ class NfsServer:
         The caller sees to it that no call is under way.
         """
         await self.files.crash()
+        self.locks.dismiss_all()
         self.locks = LockManager()
         self.replies = ReplyCache(self.clock.now)
         self._boot_instances.clear()
@@ -274,6 +275,7 @@ class NfsServer:
             Procedure.NLM_LOCK: self._nlm(self._lock),
             Procedure.NLM_CANCEL: self._nlm(lambda header, args: self.locks.cancel(header.client_id, args)),
             Procedure.NLM_UNLOCK: self._nlm(self._unlock),
+            Procedure.NLM_GRANTED: self._granted,
         }
 
     async def _getacl(self, header: CallHeader, args: GetaclArgs) -> GetaclRes:
@@ -292,6 +294,11 @@ class NfsServer:
         if self._is_of_the_past(header):
             return NlmRes(NlmStat4.GRANTED)  # it went with its life
         return self.locks.unlock(header.client_id, args)
+
+    async def _granted(self, header: CallHeader, args: GrantedArgs) -> GrantedRes:
+        if self._is_of_the_past(header):
+            return GrantedRes(())
+        return GrantedRes(await self.locks.granted(header.client_id, args.wait_ms))
 
     def _nlm(self, work: Callable[[CallHeader, Any], NlmRes]) -> Handler:
         """A handler that does ``work(header, args)`` if the lock's handle is that of a regular file."""
@@ -374,5 +381,6 @@ ARGUMENTS: dict[Procedure, type] = {
     Procedure.NLM_LOCK: LockArgs,
     Procedure.NLM_CANCEL: UnlockArgs,
     Procedure.NLM_UNLOCK: UnlockArgs,
+    Procedure.NLM_GRANTED: GrantedArgs,
 }
 """What each procedure takes; anything else is GARBAGE_ARGS."""

@@ -55,7 +55,8 @@ def test_options_for_one_version_follow_the_common_ones() -> None:
 
 def test_operands_are_compiled() -> None:
     steps = [{"op": "open", "path": "f{i}", "flags": ["O_RDWR", "O_CREAT"], "fd": "x"}]
-    (step,) = parse_workload(workload(steps=steps), "here").steps
+    (loop,) = parse_workload(workload(steps=[{"op": "for", "var": "i", "to": 9, "steps": steps}]), "here").steps
+    (step,) = loop.steps
     assert step["path"]({"i": 3}) == "f3"
     assert step["flags"] == os.O_RDWR | os.O_CREAT
     assert step["mode"] == 0o644
@@ -74,6 +75,30 @@ def test_operands_are_compiled() -> None:
         ({"steps": [{"op": "drop_caches", "what": 4}]}, "1, 2 or 3"),
         ({"env": {"weather": "fine"}}, "unknown env key weather"),
         ({"env": {"sysctl": {"vm.swappiness": 1}}}, "unknown sysctl vm.swappiness"),
+        ({"env": {"sysctl": "vm.dirty_bytes"}}, "sysctl is an object"),
+        ({"env": {"sysctl": {"vm.dirty_bytes": "many"}}}, "vm.dirty_bytes is a whole number, not 'many'"),
+        ({"env": {"memcg_mb": -1}}, "memcg_mb is a whole number, not -1"),
+        ({"env": {"server_sync": 1}}, "server_sync is true or false"),
+        ({"mount": "A"}, "mount is an object"),
+        ({"mount": {"A": {"opts": 1}}}, "options are a string"),
+        ({"vers": "3"}, "vers is a list"),
+        ({"steps": [{"op": ["stat"]}]}, "unknown step"),
+        ({"steps": [{"op": "stat", "path": "f{i}"}]}, "name 'i' is not defined"),
+        ({"steps": [{"op": "stat", "path": None}]}, "is not a string"),
+        (
+            {
+                "steps": [
+                    {
+                        "op": "for",
+                        "var": "i",
+                        "to": 2,
+                        "steps": [{"op": "pread", "fd": "x", "offset": "j", "length": 1}],
+                    }
+                ]
+            },
+            "step 0 .for., step 0 .pread.: 'j': name 'j' is not defined",
+        ),
+        ({"steps": [{"op": "for", "var": "i", "to": "1//0", "steps": []}]}, "1//0"),
         ({"mount": {"A": {"options": ""}}}, "unknown mount key options"),
         ({"extra": 1}, "unknown key extra"),
     ],

@@ -40,7 +40,7 @@ def number(source: object) -> Number:
     def evaluate(variables: Variables) -> int:
         try:
             value = eval(code, {"__builtins__": {}}, dict(variables))
-        except NameError as error:
+        except (NameError, TypeError, ZeroDivisionError) as error:
             raise ExpressionError(f"{source!r}: {error}") from None
         if isinstance(value, bool) or not isinstance(value, int):
             raise ExpressionError(f"{source!r} gives {value!r}, which is not an integer")
@@ -82,7 +82,9 @@ def text(source: object) -> Text:
     def evaluate(variables: Variables) -> str:
         try:
             return source.format_map(variables)
-        except (KeyError, ValueError) as error:
+        except KeyError as error:
+            raise ExpressionError(f"{source!r}: name {error} is not defined") from None
+        except ValueError as error:
             raise ExpressionError(f"{source!r}: {error}") from None
 
     return evaluate

@@ -255,7 +255,7 @@ def parse_step(source: object, where: str, client: str | None = None) -> Step:
     if not isinstance(source, dict):
         raise WorkloadError(f"{where}: a step is an object, not {source!r}")
     op = source.get("op")
-    if op not in STEPS:
+    if not isinstance(op, str) or op not in STEPS:
         raise WorkloadError(f"{where}: unknown step {op!r}")
     where = f"{where} ({op})"
     known = STEPS[op]
@@ -269,7 +269,7 @@ def parse_step(source: object, where: str, client: str | None = None) -> Step:
         if given is _Required.YES:
             raise WorkloadError(f"{where}: operand {name} is missing")
         try:
-            operands[name] = None if given is None else operand.read(given)
+            operands[name] = None if given is None and operand.default is None else operand.read(given)
         except ExpressionError as error:
             raise WorkloadError(f"{where}: {name}: {error}") from None
     if op == "drop_caches" and operands["what"] not in (1, 2, 3):
@@ -300,12 +300,25 @@ def _parse_environment(source: object, where: str) -> Environment:
     unknown = set(values) - {"read_ahead_kb", "memcg_mb", "leases", "server_sync"}
     if unknown:
         raise WorkloadError(f"{where}: unknown env key {', '.join(sorted(unknown))}")
+    if not isinstance(sysctl, dict):
+        raise WorkloadError(f"{where}: env: sysctl is an object")
     dirty = {}
     for key, value in sysctl.items():
         if key not in _SYSCTLS:
             raise WorkloadError(f"{where}: unknown sysctl {key}")
-        dirty[key.removeprefix("vm.")] = int(value)
+        dirty[key.removeprefix("vm.")] = _amount(value, where, key)
+    for key in ("read_ahead_kb", "memcg_mb", "leases"):
+        if values.get(key) is not None:
+            values[key] = _amount(values[key], where, key)
+    if not isinstance(values.get("server_sync", False), bool):
+        raise WorkloadError(f"{where}: env: server_sync is true or false")
     return Environment(dirty=dirty, **values)
+
+
+def _amount(value: object, where: str, key: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise WorkloadError(f"{where}: env: {key} is a whole number, not {value!r}")
+    return value
 
 
 _SYSCTLS = frozenset(
@@ -331,30 +344,58 @@ def parse_workload(source: object, where: str) -> Workload:
     if not isinstance(source.get("name"), str):
         raise WorkloadError(f"{where}: a workload has a name")
     steps = _parse_steps(source.get("steps"), where)
+    if not steps:
+        raise WorkloadError(f"{where}: a workload has steps")
     mounted = [CLIENTS[0]]
     mounted += [client for client in CLIENTS[1:] if client in _clients_named(steps)]
     mounts = {}
-    for client, settings in source.get("mount", {}).items():
+    mount = source.get("mount", {})
+    if not isinstance(mount, dict):
+        raise WorkloadError(f"{where}: mount is an object")
+    for client, settings in mount.items():
         if client not in CLIENTS or not isinstance(settings, dict):
             raise WorkloadError(f"{where}: mount describes {' and '.join(CLIENTS)}")
         unknown = set(settings) - {"opts", "opts_v3", "opts_v4"}
         if unknown:
             raise WorkloadError(f"{where}: unknown mount key {', '.join(sorted(unknown))}")
+        if not all(isinstance(options, str) for options in settings.values()):
+            raise WorkloadError(f"{where}: mount: options are a string")
     for client in mounted:
-        settings = source.get("mount", {}).get(client, {})
+        settings = mount.get(client, {})
         own = (settings.get("opts", ""), settings.get("opts_v3", ""))
         mounts[client] = ",".join(part for part in (BASE_OPTIONS, *own) if part)
     versions = source.get("vers")
+    if versions is not None and not isinstance(versions, list):
+        raise WorkloadError(f"{where}: vers is a list")
+    setup = _parse_steps(source.get("setup", []), f"{where}, setup", SERVER)
+    _rehearse(setup, {}, f"{where}, setup")
+    _rehearse(steps, {}, where)
     return Workload(
         name=source["name"],
         family=str(source.get("family", "")),
         description=str(source.get("description", "")),
         mounts=mounts,
         environment=_parse_environment(source.get("env", {}), where),
-        setup=_parse_steps(source.get("setup", []), f"{where}, setup", SERVER),
+        setup=setup,
         steps=steps,
         versions=None if versions is None else tuple(str(version) for version in versions),
     )
+
+
+def _rehearse(steps: Sequence[Step], variables: Variables, where: str) -> None:
+    """Work every expression out once, with the first value of each loop: a variable that no loop sets is found here."""
+    for index, step in enumerate(steps):
+        place = f"{where}, step {index} ({step.op})"
+        try:
+            for operand in step.operands.values():
+                if callable(operand):
+                    operand(variables)
+            values = loop_values(step, variables) if step.op == "for" else ()
+        except (ExpressionError, ValueError) as error:
+            raise WorkloadError(f"{place}: {error}") from None
+        for value in values:
+            _rehearse(step.steps, {**variables, step["var"]: value}, place)
+            break
 
 
 def load_workload(path: Path) -> Workload:

@@ -23,7 +23,22 @@ def test_later_options_win_and_actimeo_sets_all_four() -> None:
 
 def test_noac_is_sync_too() -> None:
     assert parse_mount_options("noac").sync
+    assert parse_mount_options("noac,async").sync
+    assert not parse_mount_options("noac,ac").sync
     assert not parse_mount_options("actimeo=0").sync
+
+
+def test_the_last_of_hard_and_soft_decides_and_hard_takes_softreval_back() -> None:
+    options = parse_mount_options("softerr")
+    assert options.softerr and options.softreval and not options.soft
+    options = parse_mount_options("softerr,hard")
+    assert not (options.softerr or options.softreval or options.soft)
+    assert parse_mount_options("hard,softreval").softreval
+
+
+def test_what_changes_nothing_here_is_accepted_as_linux_does() -> None:
+    text = "bg,intr,nointr,retry=2,noposix,nofsc,nomigration,trunkdiscovery,mounthost=x,port=2049,resvport,tcp,v3"
+    assert parse_mount_options(text) == parse_mount_options("")
 
 
 def test_nolock_keeps_both_kinds_of_locks_here() -> None:
@@ -51,6 +66,9 @@ def test_local_lock_adds_to_what_is_local_and_none_takes_all_away() -> None:
         ("rsize=-1", "bad value in 'rsize=-1'"),
         ("timeo=0", "'timeo' out of range"),
         ("retrans=99999999999", "'retrans' out of range"),
+        ("timeo=2147483648", "'timeo' out of range"),
+        ("port=65536", "'port' out of range"),
+        ("acregmin=4294967296", "'acregmin' out of range"),
         ("vers=4.2", "'vers=4.2' is not emulated; use vers=3"),
         ("proto=udp", "'proto=udp' is not emulated; use proto=tcp"),
         ("sec=krb5", "'sec=krb5' is not emulated; use sec=sys"),

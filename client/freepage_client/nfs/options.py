@@ -63,12 +63,12 @@ _FLAGS: dict[str, dict[str, object]] = {
     "sync": {"sync": True},
     "async": {"sync": False},
     "ac": {"noac": False},
-    "noac": {"noac": True, "sync": True},
+    "noac": {"noac": True},
     "rdirplus": {"rdirplus": True},
     "nordirplus": {"rdirplus": False},
     "acl": {"acl": True},
     "noacl": {"acl": False},
-    "hard": {"soft": False, "softerr": False},
+    "hard": {"soft": False, "softerr": False, "softreval": False},
     "soft": {"soft": True, "softerr": False},
     "softerr": {"softerr": True, "softreval": True, "soft": False},
     "softreval": {"softreval": True},
@@ -90,6 +90,16 @@ _FLAGS: dict[str, dict[str, object]] = {
     "resvport": {},
     "noresvport": {},
     "fg": {},
+    "bg": {},
+    "intr": {},
+    "nointr": {},
+    "posix": {},
+    "noposix": {},
+    "nofsc": {},
+    "migration": {},
+    "nomigration": {},
+    "trunkdiscovery": {},
+    "notrunkdiscovery": {},
 }
 
 _NUMBERS = {
@@ -131,7 +141,8 @@ def parse_mount_options(text: str) -> MountOptions:
     for item in (part.strip() for part in text.split(",")):
         if item:
             options = replace(options, **_parse_one(item))  # type: ignore[arg-type]
-    return options
+    # The superblock is synchronous whenever noac is in force at the end, whatever sync and async said.
+    return replace(options, sync=True) if options.noac else options
 
 
 def _parse_one(item: str) -> dict[str, object]:
@@ -159,8 +170,12 @@ def _parse_one(item: str) -> dict[str, object]:
         if value not in ("lazy", "eager", "wait"):
             raise BadMountOption(f"bad value in '{item}': write is lazy, eager or wait")
         return {"write_policy": value}
-    if key in ("port", "mountport", "addr", "mountaddr", "clientaddr"):
+    if key in ("port", "mountport"):
+        if _number(key, value) > 0xFFFF:
+            raise BadMountOption(f"NFS: Value for '{key}' out of range")
         return {}  # where the server listens is the network's business here
+    if key in ("addr", "mountaddr", "mounthost", "clientaddr", "retry"):
+        return {}
     raise BadMountOption(f"unknown mount option '{key}'")
 
 
@@ -168,7 +183,8 @@ def _number(key: str, value: str) -> int:
     if not (value.isascii() and value.isdigit()):
         raise BadMountOption(f"bad value in '{key}={value}': a whole number is needed")
     number = int(value)
-    if number > 0xFFFFFFFF or (key == "timeo" and number < 1):
+    largest = 0x7FFFFFFF if key in ("timeo", "retrans") else 0xFFFFFFFF
+    if number > largest or (key == "timeo" and number < 1):
         raise BadMountOption(f"NFS: Value for '{key}' out of range")
     return number
 

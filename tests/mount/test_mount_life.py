@@ -58,6 +58,24 @@ def test_two_clients(mount: MakeMount, work: str) -> None:
             assert os.pread(g.fileno(), 10, 0) == b"under lock"
 
 
+def test_a_name_that_the_other_client_has_just_made(mount: MakeMount, work: str) -> None:
+    """CREATE does not mind what is there already; open(2) does."""
+    with mount("actimeo=60") as one, mount("actimeo=60") as two:
+        a, b = one.path / work, two.path / work
+        (a / "target").write_text("through the link")
+        for name in ("directory", "link", "file"):
+            assert not (b / name).exists()
+        (a / "directory").mkdir()
+        (a / "link").symlink_to("target")
+        (a / "file").write_text("theirs")
+        with pytest.raises(IsADirectoryError):
+            os.open(b / "directory", os.O_CREAT | os.O_RDWR)
+        for name, contents in (("link", b"through the link"), ("file", b"theirs")):
+            fd = os.open(b / name, os.O_CREAT | os.O_RDWR)
+            assert os.read(fd, 100) == contents
+            os.close(fd)
+
+
 def test_a_removed_file_lives_on_as_nfs_does_it(mount: MakeMount, work: str) -> None:
     with mount() as one:
         path = one.path / work

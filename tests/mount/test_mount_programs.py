@@ -14,6 +14,7 @@ import pytest
 
 from fsx import Fsx
 from mount_rig import Mount, mounted
+from namespace_stress import NamespaceStress
 
 pytest_plugins = ("mount_fixtures",)
 
@@ -42,6 +43,11 @@ def d(client: Mount, request: pytest.FixtureRequest) -> Path:
 def test_random_operations_on_a_file(d: Path) -> None:
     print(f"seed {SEED}")
     Fsx(d / "f", SEED).run(400)
+
+
+def test_random_operations_on_names(d: Path, tmp_path: Path) -> None:
+    print(f"seed {SEED}")
+    NamespaceStress(d, tmp_path, SEED).run(500)
 
 
 def test_random_operations_through_the_kernels_cache(source: str, place: Path) -> None:
@@ -119,6 +125,12 @@ def test_random_operations_with_options(source: str, place: Path, options: str, 
     name = f"fsx-{options.replace(',', '-') or 'default'}-{seed}"
     with mounted(source, place / name, options, "--cache", "1MiB") as mount:
         Fsx(mount.path / name, seed, direct=options != "mmap").run(1500)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(10))
+def test_random_operations_on_names_at_length(d: Path, tmp_path: Path, seed: int) -> None:
+    NamespaceStress(d, tmp_path, seed).run(2000)
 
 
 @pytest.mark.slow

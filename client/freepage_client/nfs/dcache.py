@@ -54,6 +54,7 @@ class Dentry:
         self.sillyrename_cred: Credential | None = None
         """Set on a .nfsXXXX dentry: REMOVE it in this name when its last user lets go."""
         if parent is not None:
+            _make_room(parent, name)
             parent.children[name] = self
             parent.count += 1
 
@@ -114,7 +115,10 @@ def d_drop(dentry: Dentry) -> None:
     parent = dentry.parent
     if parent is not None and parent.children.get(dentry.name) is dentry:
         del parent.children[dentry.name]
-    if not dentry.count:
+    if dentry.children:  # a directory that is gone: nobody finds the names in it any more, and each would hold it
+        dentry.mount.dropped.add(dentry)
+        prune_children(dentry)
+    elif not dentry.count:
         _kill(dentry)
 
 
@@ -185,12 +189,22 @@ def _rehang(dentry: Dentry, parent: Dentry, name: bytes) -> None:
     assert old is not None
     if old.children.get(dentry.name) is dentry:
         del old.children[dentry.name]
+    _make_room(parent, name)
     dentry.parent = parent
     dentry.name = name
     dentry.hashed = True
     parent.children[name] = dentry
     dget(parent)
     dput(old)
+
+
+def _make_room(parent: Dentry, name: bytes) -> None:
+    """For a child to be. A lookup under way may have left another of the name, whom nobody would find again."""
+    other = parent.children.get(name)
+    if other is not None:
+        d_drop(other)
+    if not parent.hashed:
+        parent.mount.dropped.add(parent)
 
 
 def _unlink_inode(dentry: Dentry) -> None:
@@ -210,6 +224,7 @@ def _unlink_inode(dentry: Dentry) -> None:
 
 def _kill(dentry: Dentry) -> None:
     assert not dentry.count and not dentry.hashed
+    dentry.mount.dropped.discard(dentry)
     _unlink_inode(dentry)
     if dentry.parent is not None:
         dput(dentry.parent)

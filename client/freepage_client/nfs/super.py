@@ -74,6 +74,8 @@ class NfsServer:
         )
         self.root_fh: FileHandle = b""
         self.root: Dentry | None = None
+        self.dropped: set[Dentry] = set()
+        """Directories without a name that still have children: out of reach of a walk from the root."""
         self.active = False
         """From the end of mounting to the beginning of unmounting: walks may enter."""
         self.walks = 0
@@ -225,10 +227,16 @@ class NfsServer:
         self.bdi.unregister()
         await self.rpc.close()
 
+    def _prune_dropped(self) -> None:
+        """One may hold another's child, so again until nothing is left to prune."""
+        while sum(prune_children(dentry) for dentry in list(self.dropped)):
+            pass
+
     def busy_dentries(self) -> list[str]:
         """Paths that somebody still uses: open files, and what leaked objects pin."""
         if self.root is None:
             return []
+        self._prune_dropped()
         return [
             self.mountpoint + dentry.path()
             for dentry in walk_dentries(self.root)
@@ -239,6 +247,7 @@ class NfsServer:
         """drop_caches 2: unused names, unused inodes without pages, the ACCESS cache."""
         if self.root is not None:
             prune_children(self.root)
+        self._prune_dropped()
         for inode in list(self.inodes.values()):
             inode.access_cache.clear()
             if not inode.count and not inode.mapping.nrpages:

@@ -230,6 +230,8 @@ class Task:
         inode = dentry.inode
         assert inode is not None
         access = flags & os.O_ACCMODE
+        if created and inode.is_dir:
+            raise os_error(errno.EISDIR)  # somebody else's, whom an unchecked CREATE does not mind (do_open)
         if not created:
             if flags & os.O_CREAT and flags & os.O_EXCL:
                 raise os_error(errno.EEXIST)

@@ -444,7 +444,13 @@ class FuseFileSystem:
         task = self._task(request)
         node = self.nodes.get(request.nodeid)
         async with self._held(node, task) as directory:
-            open_file = await task.open_file(At(directory, name), flags | os.O_CREAT | os.O_NOFOLLOW, mode)
+            try:
+                open_file = await task.open_file(At(directory, name), flags | os.O_CREAT | os.O_NOFOLLOW, mode)
+            except OSError as error:
+                if error.errno not in (errno.ENXIO, errno.ELOOP):
+                    raise
+                # Somebody else made a link or a pipe of that name meanwhile: the kernel looks it up, and opens that.
+                raise os_error(errno.ESTALE) from error
         entry = self._entry(node, open_file.dentry)
         return entry + abi.OPEN_OUT.pack(self._add(open_file), self._open_flags, 0)
 

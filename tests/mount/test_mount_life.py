@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
+import random
 import re
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -74,6 +77,42 @@ def test_a_name_that_the_other_client_has_just_made(mount: MakeMount, work: str)
             fd = os.open(b / name, os.O_CREAT | os.O_RDWR)
             assert os.read(fd, 100) == contents
             os.close(fd)
+
+
+@pytest.mark.slow
+def test_two_clients_at_random(mount: MakeMount, work: str) -> None:
+    """Threads on two mounts make and remove the same few names: nothing is left that a mount waits for."""
+
+    def use(root: Path, seed: int) -> None:
+        chance = random.Random(seed)
+        fds: list[int] = []
+
+        def name() -> Path:
+            return root.joinpath(*(chance.choice("abcd") for _ in range(chance.choice((1, 2, 2, 3)))))
+
+        actions: list[Callable[[], object]] = [
+            lambda: os.mkdir(name()),
+            lambda: fds.append(os.open(name(), os.O_CREAT | os.O_RDWR)),
+            lambda: os.rename(name(), name()),
+            lambda: os.unlink(name()),
+            lambda: os.rmdir(name()),
+            lambda: os.listdir(name().parent),
+            lambda: os.link(name(), name()),
+            lambda: os.stat(name()),
+            lambda: os.close(fds.pop()) if fds else None,
+        ]
+        for _ in range(2000):
+            try:
+                chance.choice(actions)()
+            except OSError as error:
+                assert error.errno not in (errno.EIO, errno.ENOSYS, errno.EREMOTEIO), error
+        for fd in fds:
+            with contextlib.suppress(OSError):
+                os.close(fd)
+
+    with mount() as one, mount() as two, ThreadPoolExecutor(6) as pool:
+        for each in [pool.submit(use, m.path / work, seed) for seed in range(3) for m in (one, two)]:
+            each.result()
 
 
 def test_a_removed_file_lives_on_as_nfs_does_it(mount: MakeMount, work: str) -> None:

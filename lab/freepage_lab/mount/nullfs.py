@@ -68,7 +68,7 @@ class NullFileSystem:
         self._ended()
 
 
-def serve(mountpoint: str, size: int, threads: int = 3) -> None:
+def serve(mountpoint: str, size: int, threads: int = 1) -> None:
     """Mount, and serve until unmounted. Prints a line once it serves."""
 
     async def main() -> None:

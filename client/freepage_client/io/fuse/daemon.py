@@ -45,7 +45,7 @@ class FuseSettings:
     virtual: bool = True
     debug: bool = False
     detach: bool = False
-    threads: int = 3
+    threads: int = 1
 
 
 def run_mount(settings: FuseSettings) -> int:

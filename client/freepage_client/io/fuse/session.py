@@ -1,4 +1,4 @@
-"""Talking to the kernel: requests read and answered by a few threads (fs/fuse/dev.c is the other side).
+"""Talking to the kernel: requests read and answered by threads of ours (fs/fuse/dev.c is the other side).
 
 Why the kernel's protocol and not libfuse: its high-level interface, which is all that mfusepy and its kin bind, names
 files by path, so that fstat, fchmod and fchown of an open file whose name is gone fail; the libfuse of most systems
@@ -7,6 +7,8 @@ is a stable interface of the kernel, and what we need of it fits in abi.py.
 
 One thread at a time reads, and lets the next one read only once it holds the client's lock. So requests begin in the
 order in which the kernel sent them: the RELEASE that a close(2) leaves behind comes before the UNLINK that follows it.
+As requests that wait go on in the loop, one thread is enough, and handing the turn on costs more than a second one
+gains: a 128 KiB read took 222 us with three threads and 89 us with one.
 """
 
 from __future__ import annotations
@@ -84,7 +86,7 @@ class Session:
         file_system: FileSystem,
         loop: SharedLoop,
         *,
-        threads: int = 3,
+        threads: int = 1,
         debug: Callable[[str], None] | None = None,
     ) -> None:
         self._fd = fd

@@ -46,8 +46,6 @@ def read_nowait(file: File, pos: int, count: int) -> bytes | None:
     first = pos >> PAGE_SHIFT
     last = (end - 1) >> PAGE_SHIFT
     ra = file.ra
-    if first != last:
-        return _read_run(file, pos, end)
     try:
         folio = mapping.pages.nodes[first >> XA_CHUNK_SHIFT][(first & XA_CHUNK_MASK) + 1]
     except (KeyError, IndexError):
@@ -55,6 +53,8 @@ def read_nowait(file: File, pos: int, count: int) -> bytes | None:
     if folio is None:
         return None
     off = first - folio.index
+    if first != last:
+        return _read_folio(file, folio, pos, end, off, last + 1 - folio.index)
     state = folio.state[off]
     if state & (UPTODATE | READAHEAD) != UPTODATE:
         return None
@@ -72,7 +72,40 @@ def read_nowait(file: File, pos: int, count: int) -> bytes | None:
         base = (folio.index + folio.data_start) << PAGE_SHIFT
         if not base <= pos or end - base > len(data):
             data, base = folio.contents(off), first << PAGE_SHIFT
+    if type(data) is memoryview:
+        return data[pos - base : end - base].tobytes()
     assert data is not None
+    return bytes(data[pos - base : end - base])
+
+
+def _read_folio(file: File, folio: Folio, pos: int, end: int, off: int, stop: int) -> bytes | None:
+    """read_nowait of bytes [pos, end) in pages [off, stop) of a folio, whose pages are often all in the same state."""
+    states = folio.state[off:stop]
+    state = states[0]
+    data = folio.data
+    base = (folio.index + folio.data_start) << PAGE_SHIFT
+    if (
+        stop > folio.nr
+        or states.count(state) != stop - off
+        or state & (UPTODATE | READAHEAD) != UPTODATE
+        or folio.buffers is not None
+        or data is None
+        or base > pos
+        or end - base > len(data)
+    ):
+        return _read_run(file, pos, end)
+    ra = file.ra
+    file.mapping.cache.hits += stop - off
+    if not state & REFERENCED or not state & ACTIVE:
+        if (ra.prev_pos - 1) >> PAGE_SHIFT == pos >> PAGE_SHIFT:
+            off += 1
+        if state & REFERENCED:
+            mark_run_accessed(folio, off, stop)
+        else:
+            folio.state[off:stop] = bytes((state | REFERENCED,)) * (stop - off)
+    ra.prev_pos = end
+    if type(data) is memoryview:
+        return data[pos - base : end - base].tobytes()
     return bytes(data[pos - base : end - base])
 
 

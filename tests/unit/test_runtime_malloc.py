@@ -21,3 +21,12 @@ def test_glibc_accepts_every_setting() -> None:
 def test_elsewhere_nothing_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "darwin")
     assert malloc.keep_large_blocks() is False
+
+
+def test_daemons_that_we_start_ask_for_huge_pages_unless_the_user_decided() -> None:
+    asked = malloc.huge_pages_environment({"HOME": "/"})
+    assert asked == {"HOME": "/", "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
+    both = malloc.huge_pages_environment({"GLIBC_TUNABLES": "glibc.malloc.check=0"})
+    assert both["GLIBC_TUNABLES"] == "glibc.malloc.check=0:glibc.malloc.hugetlb=1"
+    refused = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=0"}
+    assert malloc.huge_pages_environment(refused) == refused

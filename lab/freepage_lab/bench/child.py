@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from freepage_lab.bench.row import Bench, CannotRun, Plan, Row
+from freepage_runtime.malloc import huge_pages_environment
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,7 @@ def measure(bench: Bench, plan: Plan, progress: Callable[[int, int], None]) -> O
 
 @contextmanager
 def _running(command: list[str]) -> Iterator[subprocess.Popen[str]]:
-    child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=huge_pages_environment())
     try:
         with child:
             yield child

@@ -22,6 +22,8 @@ from pathlib import Path
 import grpc
 import grpc.aio
 
+from freepage_runtime.malloc import huge_pages_environment
+
 RAW_SERVICE = "freepage.bench.Raw"
 EXPORT = "/export"
 READ_REPLY_HEAD = 110
@@ -52,7 +54,9 @@ def running(directory: Path, cores: tuple[int, ...]) -> Iterator[Peer]:
     """The server, on the second of the cores, for the block's length."""
     core = str(cores[1]) if cores else ""
     command = [sys.executable, "-m", "freepage_lab.bench.peer", core, str(directory)]
-    child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    child = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=huge_pages_environment()
+    )
     try:
         assert child.stdout is not None
         line = child.stdout.readline()

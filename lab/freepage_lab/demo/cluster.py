@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Self
 
 from freepage_runtime.errors import UserError
+from freepage_runtime.malloc import huge_pages_environment
 from freepage_runtime.ready import ChildFailed, ReadyPipe
 from freepage_runtime.registry import Daemon
 
@@ -74,6 +75,7 @@ class Cluster:
                     stdout=output,
                     stderr=output,
                     pass_fds=[pipe.child_fd],
+                    env=huge_pages_environment(),
                     start_new_session=True,  # Ctrl-C is ours to hear: the daemons end in our order
                 )
             member = Member(Daemon(role=arguments[0], name=name, pid=process.pid, pid_start=None), process, log)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from freepage_client.io.fuse import device
 from freepage_runtime.errors import SettingError
+from freepage_runtime.malloc import huge_pages_environment
 
 
 def check(source: str, directory: str) -> str:
@@ -42,6 +43,7 @@ def in_background(arguments: Sequence[str]) -> int:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 start_new_session=True,
+                env=huge_pages_environment(),
             )
         finally:
             os.close(writes)

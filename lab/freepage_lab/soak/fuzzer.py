@@ -38,7 +38,7 @@ from freepage_proto.nfs3 import (
     WriteArgs,
 )
 from freepage_proto.nfsacl3 import AclMask, GetaclArgs
-from freepage_proto.nlm4 import LockArgs, NlmLock, UnlockArgs
+from freepage_proto.nlm4 import GrantedArgs, LockArgs, NlmLock, UnlockArgs
 from freepage_proto.rpc import AuthSys, CallHeader, Procedure
 
 UINT32 = (0, 1, 0o644, 4096, 65534, (1 << 31) - 1, (1 << 32) - 1)
@@ -167,6 +167,7 @@ _MAKERS: dict[Procedure, Callable[[Arguments], object]] = {
     Procedure.NLM_LOCK: lambda a: LockArgs(a.lock(), _flag(a), _flag(a)),
     Procedure.NLM_CANCEL: lambda a: UnlockArgs(a.lock()),
     Procedure.NLM_UNLOCK: lambda a: UnlockArgs(a.lock()),
+    Procedure.NLM_GRANTED: lambda a: GrantedArgs(a.chance.choice((0, 0, 1))),
 }
 assert _MAKERS.keys() == set(Procedure)
 
@@ -216,7 +217,8 @@ class Messages:
         procedure = self.chance.choice(self._procedures)
         message = METHODS[procedure].encode_call(self.arguments.header(), self.arguments.of(procedure))
         kind = self.chance.random()
-        if kind < 0.35:
+        # NLM_GRANTED is kept open for as long as it asks for, which a changed one does for up to a minute.
+        if kind < 0.35 or procedure is Procedure.NLM_GRANTED:
             self._keep(message)
             return procedure, message, True
         if kind < 0.9:

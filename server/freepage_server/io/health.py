@@ -78,7 +78,9 @@ class ExportWatch:
             looking = asyncio.get_running_loop().run_in_executor(None, storage.check_readable)
             self._looking[name] = looking
             looking.add_done_callback(lambda done: self._looked(name, done))
-        await asyncio.wait_for(asyncio.shield(looking), self._hangs_s)
+        # Not wait_for: until Python 3.12 it loses a cancellation that comes as the look ends, and the watch goes on.
+        async with asyncio.timeout(self._hangs_s):
+            await asyncio.shield(looking)
 
     def _looked(self, name: str, done: asyncio.Future[None]) -> None:
         del self._looking[name]

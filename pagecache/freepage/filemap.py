@@ -149,7 +149,7 @@ async def reclaim_throttle(cache: PageCache) -> None:
         if before != (domain.nr_dirty, domain.nr_writeback, cache.stat.nr_written):
             return
         if waits:
-            await cache.throttled.wait("memory: dirty pages being written")
+            await cache.throttled.wait(lambda: "memory: dirty pages being written")
             return
     for page in cache.memcg.lruvec.inactive:
         if page.locked:

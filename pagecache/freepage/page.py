@@ -270,7 +270,7 @@ class Page:
         queue = folio.waiters.get(off)
         if queue is None:
             queue = folio.waiters[off] = WaitQueue(folio.cache.create_future)
-        await queue.wait(f"{what} of {self.describe()}")
+        await queue.wait(lambda: f"{what} of {self.describe()}")
 
     def wake(self) -> None:
         """Whoever waits for the lock, or for the end of writeback, looks again."""

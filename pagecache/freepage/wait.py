@@ -33,10 +33,10 @@ class WaitQueue:
     def __bool__(self) -> bool:
         return bool(self._futures)
 
-    def wait(self, story: str) -> Future:
-        """A future for the next wake_all. Raises WouldBlock where nobody could ever wake us."""
+    def wait(self, story: Callable[[], str]) -> Future:
+        """A future for the next wake_all. Raises WouldBlock with the story where nobody could ever wake us."""
         if self._create_future is None:
-            raise WouldBlock(story)
+            raise WouldBlock(story())
         future = self._create_future()
         self._futures.append(future)
         return future

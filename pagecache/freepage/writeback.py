@@ -571,4 +571,4 @@ async def balance_dirty_pages_ratelimited(mapping: AddressSpace) -> None:
             if domain.nr_dirty == before:
                 return  # nothing can be written: a writepages that refuses must not hang the writer
             continue
-        await cache.throttled.wait("dirty pages below the threshold")
+        await cache.throttled.wait(lambda: "dirty pages below the threshold")

@@ -24,7 +24,7 @@ from .mmzone import ACTIVE, INACTIVE
 from .page import HOOK_ABSENT, HOOK_MIGRATED, HOOK_SKIPPED, Page, new_page
 from .policy import RemovalPath
 from .sanitizer import call_freepage
-from .swap import lru_add_drain, lru_cache_add, lru_cache_add_run
+from .swap import SWAP_CLUSTER_MAX, lru_add_drain, lru_cache_add, lru_cache_add_run
 from .workingset import workingset_refault
 
 if TYPE_CHECKING:
@@ -149,8 +149,12 @@ async def reclaim_throttle(cache: PageCache) -> None:
         if before != (domain.nr_dirty, domain.nr_writeback, cache.stat.nr_written):
             return
         if waits:
-            await cache.throttled.wait(lambda: "memory: dirty pages being written")
-            return
+            # Until a cluster's worth of pages is clean (acct_reclaim_writeback): an earlier look would be in vain.
+            enough = max(domain.nr_dirty + domain.nr_writeback - SWAP_CLUSTER_MAX, 0)
+            while True:
+                await cache.throttled.wait(lambda: "memory: dirty pages being written")
+                if domain.nr_dirty + domain.nr_writeback <= enough or not domain.nr_writeback:
+                    return
     for page in cache.memcg.lruvec.inactive:
         if page.locked:
             page.get()

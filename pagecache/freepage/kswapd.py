@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .vmscan import DEF_PRIORITY, SWAP_CLUSTER_MAX, ScanControl, shrink_node
+from .swap import SWAP_CLUSTER_MAX
+from .vmscan import DEF_PRIORITY, ScanControl, shrink_node
 
 if TYPE_CHECKING:
     from .page_alloc import Zone

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 from .errors import NoMemory
 from .folio import PAGE_SHIFT
 from .kswapd import balance_pgdat
-from .vmscan import MAX_RECLAIM_RETRIES, SWAP_CLUSTER_MAX, ReclaimTarget, ScanControl, do_try_to_free_pages
+from .swap import SWAP_CLUSTER_MAX
+from .vmscan import MAX_RECLAIM_RETRIES, ReclaimTarget, ScanControl, do_try_to_free_pages
 
 if TYPE_CHECKING:
     from .vmscan import MemCgroup
@@ -95,7 +96,6 @@ class Zone:
         if self.nr_free_pages > self.wmark_low:
             return
         self.wakeup_kswapd()
-        retries = MAX_RECLAIM_RETRIES
         while self.nr_free_pages <= self.wmark_min:
             self.allocstall += 1
             sc = ScanControl(SWAP_CLUSTER_MAX, direct_global=True)
@@ -106,9 +106,7 @@ class Zone:
                     continue
             if self.nr_free_pages > self.wmark_min:
                 return
-            if noretry or retries == 0:
-                raise NoMemory("no free page above the min watermark, and nothing to reclaim")
-            retries -= 1
+            raise NoMemory("no free page above the min watermark, and nothing to reclaim")
 
     def balanced(self) -> bool:
         """pgdat_balanced: the high watermark is met."""

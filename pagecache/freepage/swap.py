@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from .folio import Folio
     from .vmscan import MemCgroup
 
+SWAP_CLUSTER_MAX = 32
+"""pages that one reclaim call wants at least"""
+
 PAGEVEC_SIZE = 15
 """pages per batch (31 from Linux 6.11 on)"""
 

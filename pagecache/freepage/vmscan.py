@@ -31,7 +31,7 @@ from .mmzone import ACTIVE as ACTIVE_LIST
 from .mmzone import INACTIVE, Lruvec
 from .page import Page
 from .policy import RemovalPath
-from .swap import LruBatches, lru_add_drain
+from .swap import SWAP_CLUSTER_MAX, LruBatches, lru_add_drain
 from .vmstat import VmStat
 from .workingset import workingset_eviction
 
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
     from .page_alloc import Zone
 
 DEF_PRIORITY = 12
-SWAP_CLUSTER_MAX = 32
 MEMCG_CHARGE_BATCH = 64
 MAX_RECLAIM_RETRIES = 16
 _GIB_SHIFT = 30 - PAGE_SHIFT
@@ -159,7 +158,6 @@ class MemCgroup:
             self.usage_pages += MEMCG_CHARGE_BATCH
             self.stock = MEMCG_CHARGE_BATCH - 1
             return
-        retries = MAX_RECLAIM_RETRIES
         drained = False
         while self.usage_pages + self.other_pages + 1 > limit:
             self.memory_max_events += 1
@@ -170,13 +168,10 @@ class MemCgroup:
                 self.drain_stock()
                 drained = True
                 continue
-            if noretry:
+            # The kernel tries sixteen times, because others go on meanwhile. Here nobody does, and what was not to be
+            # had from all pages will not be had from them at once: whoever can wait does so outside.
+            if noretry or not reclaimed:
                 raise NoMemory
-            if reclaimed:
-                continue
-            if retries == 0:
-                raise NoMemory
-            retries -= 1
         self.usage_pages += 1
 
     def charge_run(self, nr: int) -> int:
@@ -221,24 +216,18 @@ class MemCgroup:
         if limit_pages is None:
             return True
         self.drain_stock()
-        retries = MAX_RECLAIM_RETRIES
         while (excess := self.usage_pages + self.other_pages - limit_pages) > 0:
             if self.try_to_free_pages(excess) == 0:
-                if retries == 0:
-                    return False
-                retries -= 1
+                return False
         return True
 
     def shrink(self, nr: int) -> int:
         """Write memory.reclaim: try to free `nr` pages; returns how many were."""
         total = 0
-        retries = MAX_RECLAIM_RETRIES
         while total < nr:
             reclaimed = self.try_to_free_pages(nr - total)
             if reclaimed == 0:
-                if retries == 0:
-                    break
-                retries -= 1
+                break
             total += reclaimed
         return total
 

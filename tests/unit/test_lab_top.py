@@ -11,6 +11,7 @@ import select
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -180,7 +181,10 @@ def command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "freepage_lab.cli", "top", *arguments]
 
 
-def test_once_as_json_without_a_daemon(capsys: pytest.CaptureFixture[str]) -> None:
+def test_once_as_json_without_a_daemon(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FREEPAGE_RUNTIME_DIR", str(tmp_path))  # other tests' servers live as long as the session
     assert cli._run(["top", "--once", "--json", "-i", "0.1s"]) == 0
     out, err = capsys.readouterr()
     assert json.loads(out) == {"daemons": []}

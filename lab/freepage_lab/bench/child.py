@@ -33,7 +33,7 @@ def measure(bench: Bench, plan: Plan, progress: Callable[[int, int], None]) -> O
     """Run a bench in a child process, and wait for it."""
     specification = json.dumps({"group": bench.group, "name": bench.name, "plan": asdict(plan)})
     command = [sys.executable, "-m", "freepage_lab.bench.child", specification]
-    with _running(command) as child:
+    with _running(command, huge_pages_environment() if bench.huge_pages else None) as child:
         assert child.stdout is not None
         outcome: Outcome | None = None
         for line in child.stdout:
@@ -49,8 +49,8 @@ def measure(bench: Bench, plan: Plan, progress: Callable[[int, int], None]) -> O
 
 
 @contextmanager
-def _running(command: list[str]) -> Iterator[subprocess.Popen[str]]:
-    child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=huge_pages_environment())
+def _running(command: list[str], environment: dict[str, str] | None) -> Iterator[subprocess.Popen[str]]:
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
     try:
         with child:
             yield child

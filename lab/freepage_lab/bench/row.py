@@ -50,7 +50,8 @@ class Sides:
 class Bench:
     """One row to be. ``allowed`` multiplies what the peer costs: 5 for "within five times", with a floor of 1.
 
-    ``limit`` is a fixed upper bound in the row's unit, for benches without a peer.
+    ``limit`` is a fixed upper bound in the row's unit, for benches without a peer. ``huge_pages``: the allocator asks
+    for them, as in the daemons that we start; without, memory fresh from the system comes in pages of 4 KiB.
     """
 
     group: str
@@ -61,6 +62,7 @@ class Bench:
     open: Callable[[Plan], AbstractContextManager[Sides]]
     allowed: float = 1.0
     limit: float | None = None
+    huge_pages: bool = True
 
     @property
     def title(self) -> str:

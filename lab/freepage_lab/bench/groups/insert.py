@@ -15,7 +15,7 @@ from freepage_lab.bench.row import Bench, Plan, Sides
 def benches() -> list[Bench]:
     def bench(name: str, times: int, *, sites: bool) -> Bench:
         peer = f"{times} times copying the same bytes into fresh memory"
-        return Bench("insert", name, peer, "ns/page", 1, partial(_stream, sites), allowed=times)
+        return Bench("insert", name, peer, "ns/page", 1, partial(_stream, sites), allowed=times, huge_pages=False)
 
     return [
         bench("stream of 4 times memory, request, credential and hook on every page", 5, sites=True),

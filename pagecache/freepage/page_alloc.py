@@ -15,10 +15,12 @@ from .errors import NoMemory
 from .folio import PAGE_SHIFT
 from .kswapd import balance_pgdat
 from .swap import SWAP_CLUSTER_MAX
-from .vmscan import MAX_RECLAIM_RETRIES, ReclaimTarget, ScanControl, do_try_to_free_pages
+from .vmscan import ReclaimTarget, ScanControl, do_try_to_free_pages
 
 if TYPE_CHECKING:
     from .vmscan import MemCgroup
+
+MAX_RECLAIM_RETRIES = 16
 
 MIN_FREE_KBYTES_LIMITS = (128, 262144)
 WATERMARK_SCALE_FACTOR = 10
@@ -102,11 +104,8 @@ class Zone:
             do_try_to_free_pages(self.target, sc)
             if sc.nr_reclaimed:
                 self.kswapd_failures = 0
-                if not noretry:
-                    continue
-            if self.nr_free_pages > self.wmark_min:
-                return
-            raise NoMemory("no free page above the min watermark, and nothing to reclaim")
+            if self.nr_free_pages <= self.wmark_min and (noretry or not sc.nr_reclaimed):
+                raise NoMemory("no free page above the min watermark, and nothing to reclaim")
 
     def balanced(self) -> bool:
         """pgdat_balanced: the high watermark is met."""

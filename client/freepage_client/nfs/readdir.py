@@ -117,7 +117,7 @@ class DirArray(SlabObject):
         if self.full or len(self.entries) == MAX_ENTRIES:
             self.full = True
             faults = self.inode.server.machine.cache.faults
-            if faults.armed and faults.at("leak_name", self.inode.mapping, page_index_of_cookie(self.first_cookie)):
+            if faults.at("leak_name", self.inode.mapping, page_index_of_cookie(self.first_cookie)):
                 name.get(IN_USE)
             self.drop(name)
             return False

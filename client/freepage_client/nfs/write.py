@@ -70,9 +70,9 @@ def remove_request(request: WriteRequest) -> None:
     request.attached = False
     page, inode = request.page, request.inode
     faults = inode.server.machine.cache.faults
-    if not (faults.armed and faults.at("keep_private", inode.mapping, page.index)):
+    if not faults.at("keep_private", inode.mapping, page.index):
         page.private = None
-    if not (faults.armed and faults.at("keep_request", inode.mapping, page.index)):
+    if not faults.at("keep_request", inode.mapping, page.index):
         del inode.write_requests[page.index]
     page.put()
     request.put(IN_USE)
@@ -96,7 +96,7 @@ def _clear_commit(request: WriteRequest) -> None:
     if request in inode.commit_list:
         del inode.commit_list[request]
         faults = inode.server.machine.cache.faults
-        if not (faults.armed and faults.at("keep_commit_accounting", inode.mapping, request.page.index)):
+        if not faults.at("keep_commit_accounting", inode.mapping, request.page.index):
             inode.server.account_unstable(-1)
 
 
@@ -376,7 +376,7 @@ class _Writer:
         self.inode.server.writeback_ended()
         request.unlock()
         faults = self.inode.server.machine.cache.faults
-        if not (faults.armed and faults.at("leak_subrequest", self.inode.mapping, page.index)):
+        if not faults.at("leak_subrequest", self.inode.mapping, page.index):
             request.put(IN_USE)
 
 

@@ -33,6 +33,14 @@ class Fleet(Cluster):
         self.machines: dict[str, RemoteMachine] = {}
         self.hosts: dict[str, Member] = {}
 
+    def ended(self) -> list[str]:
+        """A line for each daemon that ended without being asked to."""
+        return [
+            f"{member.daemon.name} ended with {member.process.returncode}"
+            for member in self.members
+            if member.process.returncode is not None
+        ]
+
     async def start_server(self) -> Address:
         """Start it, again on the port that it had. Raises UserError."""
         arguments = ("server", "--export", str(self.files), "--listen", f"127.0.0.1:{self._port}")

@@ -255,6 +255,24 @@ def on_disk(files: Sequence[BlockFile], directory: Path) -> tuple[list[str], int
     return wrong, verified, behind
 
 
+def synced_on_disk(files: Sequence[BlockFile], directory: Path) -> tuple[list[str], int]:
+    """After everything was synced: what is wrong on disk, and bytes verified there."""
+    wrong, verified, behind = on_disk(files, directory)
+    if behind:
+        wrong.append(f"{behind} blocks were synced and are not on disk")
+    return wrong, verified
+
+
+async def read_by_others(
+    machines: Sequence[RemoteMachine], files: Sequence[BlockFile], watch: Stopwatch
+) -> tuple[list[str], int]:
+    """Every file, synced and closed, read by a client that did not write it; what is wrong, and bytes verified."""
+    count = len(machines)
+    reads = (read_by(machines[(n // 2 + 1) % count], file, watch) for n, file in enumerate(files))
+    answers = await asyncio.gather(*reads)
+    return [line for wrong, _ in answers for line in wrong], sum(verified for _, verified in answers)
+
+
 class Contest:
     """Names that only one client can win. ``crashes``: a server that died may owe an answer (see the module)."""
 

@@ -7,7 +7,16 @@ import random
 
 from freepage_lab.soak.fleet import Fleet
 from freepage_lab.soak.part import Outcome, Settings
-from freepage_lab.soak.workload import STUCK_S, Contest, Stopwatch, Writer, finished, on_disk, read_by
+from freepage_lab.soak.workload import (
+    STUCK_S,
+    Contest,
+    Stopwatch,
+    Writer,
+    finished,
+    on_disk,
+    read_by_others,
+    synced_on_disk,
+)
 
 NAME = "crash"
 ABOUT = "four clients write, fsync and verify while the server is killed and comes back"
@@ -49,14 +58,11 @@ async def crash(settings: Settings, rounds: int, clients: int = CLIENTS) -> Outc
             if not await finished(work):
                 outcome.failures.append(f"round {number}: a client is stuck {STUCK_S:g} s after the server's return")
                 break
-            wrong, _, behind = on_disk(files, fleet.files)
+            wrong, _ = synced_on_disk(files, fleet.files)
             outcome.failures += [f"round {number}, synced: {line}" for line in wrong]
-            if behind:
-                outcome.failures.append(f"round {number}: {behind} blocks were synced and are not on disk")
-            reads = (read_by(machines[(n // 2 + 1) % clients], file, watch) for n, file in enumerate(files))
-            for wrong, there in await asyncio.gather(*reads):
-                outcome.failures += [f"round {number}: {line}" for line in wrong]
-                verified_by_clients += there
+            wrong, there = await read_by_others(machines, files, watch)
+            outcome.failures += [f"round {number}: {line}" for line in wrong]
+            verified_by_clients += there
             done += 1
             if done % 10 == 0 or rounds < 10:
                 settings.say(f"{done} of {rounds} rounds, longest wait {watch.longest_s:.1f} s ({watch.what})")
@@ -80,7 +86,5 @@ async def crash(settings: Settings, rounds: int, clients: int = CLIENTS) -> Outc
         }
         outcome.failures += contest.failures
         outcome.failures += [line for writer in writers for line in writer.failures]
-        for member in fleet.members:
-            if member.process.returncode is not None:
-                outcome.failures.append(f"{member.daemon.name} ended with {member.process.returncode}")
+        outcome.failures += fleet.ended()
     return outcome

@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack
 from freepage_lab.soak.fleet import Fleet
 from freepage_lab.soak.part import Outcome, Settings
 from freepage_lab.soak.proxy import Link, Proxy, Weather
-from freepage_lab.soak.workload import STUCK_S, Contest, Stopwatch, Writer, finished, on_disk, read_by
+from freepage_lab.soak.workload import STUCK_S, Contest, Stopwatch, Writer, finished, read_by_others, synced_on_disk
 
 NAME = "network"
 ABOUT = "four clients write, fsync and verify over a network that delays, breaks, hangs and reorders"
@@ -137,15 +137,12 @@ async def network(settings: Settings, rounds: int, clients: int = CLIENTS, kinds
             if not await finished(work):
                 outcome.failures.append(f"round {number}: a client is stuck {STUCK_S:g} s after {kind}")
                 break
-            wrong, there, behind = on_disk(files, fleet.files)
+            wrong, there = synced_on_disk(files, fleet.files)
             outcome.failures += [f"round {number}, {kind}: {line}" for line in wrong]
             verified_on_disk += there
-            if behind:
-                outcome.failures.append(f"round {number}, {kind}: {behind} blocks were synced and are not on disk")
-            reads = (read_by(machines[(n // 2 + 1) % clients], file, watch) for n, file in enumerate(files))
-            for wrong, there in await asyncio.gather(*reads):
-                outcome.failures += [f"round {number}, {kind}: {line}" for line in wrong]
-                verified_by_clients += there
+            wrong, there = await read_by_others(machines, files, watch)
+            outcome.failures += [f"round {number}, {kind}: {line}" for line in wrong]
+            verified_by_clients += there
             done += 1
             if done % 10 == 0 or rounds < 10:
                 settings.say(f"{done} of {rounds} rounds, longest wait {watch.longest_s:.1f} s ({watch.what})")
@@ -174,9 +171,7 @@ async def network(settings: Settings, rounds: int, clients: int = CLIENTS, kinds
         outcome.failures += [line for writer in writers for line in writer.failures]
         if outcome.figures["verifier changes seen"]:
             outcome.failures.append("the write verifier changed, although the server lived on")
-        for member in fleet.members:
-            if member.process.returncode is not None:
-                outcome.failures.append(f"{member.daemon.name} ended with {member.process.returncode}")
+        outcome.failures += fleet.ended()
     return outcome
 
 

@@ -128,7 +128,8 @@ class HttpServer:
         finally:
             writer.close()
             with contextlib.suppress(ConnectionError, TimeoutError):
-                await asyncio.wait_for(writer.wait_closed(), self._limits.request_s)
+                async with asyncio.timeout(self._limits.request_s):
+                    await writer.wait_closed()
 
     async def _serve_one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, wait_s: float) -> bool:
         """Answer one request, which has to begin within ``wait_s``; False when the connection is done."""

@@ -44,7 +44,8 @@ class ReadyPipe:
         self._open.discard(self._read_fd)
         transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader, loop=loop), pipe)
         try:
-            line = await asyncio.wait_for(reader.readline(), timeout_s)
+            async with asyncio.timeout(timeout_s):
+                line = await reader.readline()
         except TimeoutError:
             raise ChildFailed(f"the process did not become ready within {timeout_s:g} s") from None
         finally:

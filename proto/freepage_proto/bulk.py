@@ -38,13 +38,34 @@ def varint(value: int) -> bytes:
 
 
 def read_varint(buffer: bytes, position: int) -> tuple[int, int]:
-    """The varint at `position` and the position behind it; raises Malformed."""
-    value = shift = 0
+    """The varint at `position` and the position behind it; raises Malformed.
+
+    Counts, offsets and xids have up to five bytes: those are added up as they are, and the marks of all but the last
+    taken away together.
+    """
     try:
+        value = buffer[position]
+        if value < 0x80:
+            return value, position + 1
+        byte = buffer[position + 1]
+        value += byte << 7
+        if byte < 0x80:
+            return value - 0x80, position + 2
+        byte = buffer[position + 2]
+        value += byte << 14
+        if byte < 0x80:
+            return value - 0x4080, position + 3
+        byte = buffer[position + 3]
+        value += byte << 21
+        if byte < 0x80:
+            return value - 0x204080, position + 4
+        value -= 0x10204080
+        shift = 28
+        position += 4
         while True:
             byte = buffer[position]
             position += 1
-            value |= (byte & 0x7F) << shift
+            value += (byte & 0x7F) << shift
             if byte < 0x80:
                 return value, position
             shift += 7
@@ -54,12 +75,14 @@ def read_varint(buffer: bytes, position: int) -> tuple[int, int]:
         raise Malformed("the message ends within a varint") from None
 
 
+def bytes_head(number: int, length: int) -> bytes:
+    """What comes before the bytes of a bytes field: tag and length. Nothing for no bytes, which proto3 omits."""
+    return bytes((number << 3 | _BYTES,)) + varint(length) if length else b""
+
+
 def bytes_field(number: int, value: Data) -> tuple[bytes, Data]:
-    """A bytes field as (tag and length, value), to be joined; both empty for an empty value, which proto3 omits."""
-    length = len(value)
-    if not length:
-        return b"", b""
-    return bytes((number << 3 | _BYTES,)) + varint(length), value
+    """A bytes field as (tag and length, value), to be joined; both empty for an empty value."""
+    return bytes_head(number, len(value)), value
 
 
 def split_last_bytes(buffer: bytes, number: int) -> tuple[bytes, memoryview] | None:

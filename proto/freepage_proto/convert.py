@@ -563,9 +563,9 @@ def encode_read(header: CallHeader, args: nfs3.ReadArgs) -> bytes:
 
 
 @lru_cache(maxsize=4096)
-def _decode_user(caller: bytes, file: bytes) -> tuple[str, int, AuthSys, bytes, int]:
-    client_id, boot_instance, cred, xid = _decode_caller(caller)
-    return client_id, boot_instance, cred, _handle(file), xid
+def _decode_user(caller_and_file: bytes, caller_size: int) -> tuple[str, int, AuthSys, bytes, int]:
+    client_id, boot_instance, cred, xid = _decode_caller(caller_and_file[:caller_size])
+    return client_id, boot_instance, cred, _handle(caller_and_file[caller_size + 2 :]), xid
 
 
 def decode_read(request: bytes) -> tuple[CallHeader, nfs3.ReadArgs]:
@@ -583,7 +583,7 @@ def _decode_range(request: bytes) -> tuple[CallHeader, bytes, int, int, int] | N
         behind = end + 2 + request[end + 1]
         if begin > end or request[end] != 0x12 or behind - end >= 0x82:
             return None
-        client_id, boot_instance, cred, file, other_xid = _decode_user(request[begin:end], request[end + 2 : behind])
+        client_id, boot_instance, cred, file, other_xid = _decode_user(request[begin:behind], end - begin)
         offset = count = 0
         if request[behind] == 0x18:
             offset, behind = bulk.read_varint(request, behind + 1)
@@ -631,11 +631,17 @@ def _encode_attributes(attributes: Fattr3 | None) -> bytes:
     return field
 
 
+@lru_cache(maxsize=256)
+def _encode_counts(count: int, eof: bool, length: int) -> bytes:
+    """What a ReadResponse has between its attributes and its data: most READs of a client have the same size."""
+    head = b"\x18" + bulk.varint(count)
+    return (head + b"\x20\x01" if eof else head) + bulk.bytes_head(_READ_DATA, length)
+
+
 def encode_read_res(r: nfs3.ReadRes) -> bytes:
     """A ReadResponse; copies the data once."""
     if r.status is NfsStat3.OK and r.count:
-        head = _encode_attributes(r.attributes) + b"\x18" + bulk.varint(r.count)
-        return b"".join((head + b"\x20\x01" if r.eof else head, *bulk.bytes_field(_READ_DATA, r.data)))
+        return b"".join((_encode_attributes(r.attributes), _encode_counts(r.count, r.eof, len(r.data)), r.data))
     m = nfs_pb.ReadResponse(status=r.status.value, count=r.count, eof=r.eof)  # type: ignore[arg-type]
     put_fattr(m.attributes, r.attributes)
     return b"".join((m.SerializeToString(), *bulk.bytes_field(_READ_DATA, r.data)))

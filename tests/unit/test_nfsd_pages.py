@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -13,8 +14,8 @@ from types import ModuleType
 import pytest
 
 from freepage import ObjectState, RemovalPath, lru_add_drain
-from freepage_proto.nfs3 import GetattrArgs, NfsStat3, ReadArgs, RemoveArgs, StableHow
-from freepage_proto.rpc import AuthSys, Procedure
+from freepage_proto.nfs3 import FileHandle, GetattrArgs, NfsStat3, ReadArgs, ReadRes, RemoveArgs, StableHow
+from freepage_proto.rpc import AuthSys, CallHeader, Procedure
 from freepage_server.io import beneath, directory
 from nfsd_rig import KINDS, ME, Rig
 
@@ -240,6 +241,63 @@ def test_a_local_program_goes_on_with_a_file_that_was_removed(kind: str, how: st
         assert rig.server.cache.nr_file_pages == 0
         rig.check()
         await rig.server.stop()
+        rig.close()
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_read_that_need_not_wait_is_answered_as_every_call_is(kind: str, tmp_path: Path) -> None:
+    """`NfsServer.read_nowait` is `call` for what is cached and allowed, and None for everything else."""
+
+    async def story() -> None:
+        rig = Rig(kind, tmp_path, export={"max_read": 16 * PAGE})
+        f = await rig.create(b"f", mode=0o640)
+        await rig.write(f, 0, bytes(range(256)) * 16 * 40 + b"tail")
+        await rig.server.sync()
+        stats = rig.server.stats.by_procedure[P.READ]
+        xids = itertools.count(1000)
+
+        async def both(
+            handle: FileHandle, offset: int, count: int, cred: AuthSys = ME
+        ) -> tuple[ReadRes | None, ReadRes]:
+            args, before = ReadArgs(handle, offset, count), stats.calls
+            header = CallHeader("A", 1, next(xids), cred)
+            at_once = rig.server.read_nowait(header, args)
+            assert stats.calls == before + (at_once is not None)
+            called = await rig.server.call(P.READ, header, args)
+            assert isinstance(called, ReadRes)
+            return at_once, called
+
+        ranges = [
+            (0, PAGE),
+            (0, 64 * PAGE),
+            (100, 5 * PAGE),
+            (39 * PAGE + 7, 2 * PAGE),
+            (40 * PAGE + 4, 1),
+            (1 << 62, 9),
+        ]
+        for offset, count in ranges:
+            at_once, called = await both(f, offset, count)
+            assert at_once == called, (offset, count)
+            assert called.status is NfsStat3.OK
+        await rig.write(f, 10, b"unwritten")
+        at_once, called = await both(f, 0, 3 * PAGE)
+        assert at_once == called
+        assert bytes(called.data[10:19]) == b"unwritten"
+        await rig.server.sync()
+
+        stranger = AuthSys(4242, 4242, (), "stranger")
+        refused = [(rig.root, ME), (f[:-1] + bytes((f[-1] ^ 1,)), ME), (f, stranger)]
+        for handle, cred in refused:
+            at_once, called = await both(handle, 0, PAGE, cred)
+            assert at_once is None
+            assert called.status is not NfsStat3.OK
+        await rig.server.drop_caches()
+        at_once, called = await both(f, 0, PAGE)
+        assert at_once is None
+        assert called.status is NfsStat3.OK
+        rig.check()
         rig.close()
 
     asyncio.run(story())

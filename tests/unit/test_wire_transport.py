@@ -58,6 +58,9 @@ class Nfsd:
         self.executing = 0
         self.most_executing = 0
 
+    def read_nowait(self, header: CallHeader, args: object, peer: str = "local") -> None:
+        return None
+
     async def call(self, procedure: Procedure, header: CallHeader, args: object, peer: str = "local") -> object:
         self.seen.append((procedure, header, args, peer))
         self.executing += 1

@@ -24,7 +24,7 @@ import grpc.aio
 
 from freepage_proto.convert import METHODS, Method
 from freepage_proto.eager import run_to_its_end
-from freepage_proto.nfs3 import NfsStat3
+from freepage_proto.nfs3 import NfsStat3, ReadArgs, ReadRes
 from freepage_proto.rpc import CallHeader, Procedure, RpcAuthError, RpcGarbageArgs, RpcProcedureUnavailable
 from freepage_runtime.histogram import LatencyHistogram
 from freepage_runtime.limits import server_options
@@ -72,6 +72,10 @@ class TooMuchWaiting(Exception):
 
 class CallHandler(Protocol):
     """What answers calls: an ``NfsServer``, or a stand-in for one."""
+
+    def read_nowait(self, header: CallHeader, args: ReadArgs, peer: str = "local") -> ReadRes | None:
+        """What ``call`` answers to a READ, if that is OK and at hand; None otherwise, and then nothing was done."""
+        ...
 
     async def call(self, procedure: Procedure, header: CallHeader, args: object, peer: str = "local") -> object:
         """Raises RpcGarbageArgs, RpcProcedureUnavailable or RpcAuthError; other failures are statuses in the result."""
@@ -133,51 +137,62 @@ class NfsService:
         return [grpc.method_handlers_generic_handler(name, handlers) for name, handlers in services.items()]
 
     def _behaviour(self, method: Method) -> Behaviour:
-        of_procedure = self.stats.by_procedure[method.procedure]
+        procedure, decode_call, encode_reply = method.procedure, method.decode_call, method.encode_reply
+        of_procedure = self.stats.by_procedure[procedure]
+        observe, now_s = of_procedure.latency.observe, asyncio.get_running_loop().time
+        is_read = procedure is Procedure.READ
 
         async def answer(request: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
             of_procedure.received += 1
-            start_s = asyncio.get_running_loop().time()
-            task, size = asyncio.current_task(), len(request)
-            assert task is not None
-            self._executing.add(task)
-            self._bytes += size
+            start_s = now_s()
             header = None
             try:
-                if self._bytes > MAX_WAITING_BYTES:
-                    raise TooMuchWaiting("too many bytes are waiting to be dealt with")
-                header, args = method.decode_call(request)
-                if method.procedure is Procedure.NLM_GRANTED:
-                    # Kept until there is something to tell: it takes no turn, and ends when its caller goes.
-                    result = await self.server.call(method.procedure, header, args, context.peer())
-                else:
-                    call = self._execute(method.procedure, header, args, context.peer())
-                    result = await run_to_its_end(call, waits=partial(self._note, method.procedure, header, start_s))
-                reply = method.encode_reply(result)
+                header, args = decode_call(request)
+                result: object = self.server.read_nowait(header, args, context.peer()) if is_read else None
+                if result is None:
+                    result = await self._execute(procedure, header, args, context.peer(), len(request), start_s)
+                reply = encode_reply(result)
             except Exception as error:
                 of_procedure.failed += 1
                 await self._refuse(context, method, header, error)
-            finally:
-                self._bytes -= size
-                self._executing.discard(task)
-            elapsed_s = asyncio.get_running_loop().time() - start_s
-            of_procedure.latency.observe(elapsed_s)
+            elapsed_s = now_s() - start_s
+            observe(elapsed_s)
             status = getattr(result, "status", None)
             if status and status in _OUR_FAULT:
-                self._warn(method.procedure, header, status, context.peer())
+                self._warn(procedure, header, status, context.peer())
             elif log.isEnabledFor(logging.DEBUG):
-                named = _named(method.procedure, header, context.peer())
+                named = _named(procedure, header, context.peer())
                 log.debug("call", extra=fields(**named, status=getattr(status, "name", "OK"), ms=_ms(elapsed_s)))
             return reply
 
         return answer
+
+    async def _execute(
+        self, procedure: Procedure, header: CallHeader, args: object, peer: str, size: int, start_s: float
+    ) -> object:
+        """The call's result, when it is there; ``size`` is that of its request in bytes."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._executing.add(task)
+        self._bytes += size
+        try:
+            if self._bytes > MAX_WAITING_BYTES:
+                raise TooMuchWaiting("too many bytes are waiting to be dealt with")
+            if procedure is Procedure.NLM_GRANTED:
+                # Kept until there is something to tell: it takes no turn, and ends when its caller goes.
+                return await self.server.call(procedure, header, args, peer)
+            call = self._in_turn(procedure, header, args, peer)
+            return await run_to_its_end(call, waits=partial(self._note, procedure, header, start_s))
+        finally:
+            self._bytes -= size
+            self._executing.discard(task)
 
     def _note(self, procedure: Procedure, header: CallHeader, start_s: float, call: asyncio.Task[object]) -> None:
         """A call that has to wait for something."""
         self._calls[call] = procedure, header, start_s
         call.add_done_callback(self._calls.pop)
 
-    async def _execute(self, procedure: Procedure, header: CallHeader, args: object, peer: str) -> object:
+    async def _in_turn(self, procedure: Procedure, header: CallHeader, args: object, peer: str) -> object:
         await self._turns.acquire()
         try:
             return await self.server.call(procedure, header, args, peer)

@@ -35,7 +35,7 @@ from freepage import (
     filemap_read,
     generic_perform_write,
     invalidate_inode_pages2_range,
-    read_nowait,
+    read_buffers_nowait,
     replace_page_cache_page,
     set_page_writeback,
     simple_write_begin,
@@ -236,29 +236,28 @@ class FileCache:
     async def read(
         self, export: Export, key: Key, attributes: Fattr3, offset: int, count: int, cred: AuthSys
     ) -> tuple[Data, Fattr3]:
-        """At most ``count`` bytes, short only at the end of the file, and the attributes at that moment.
-
-        ``attributes`` are those of just now: a read that the cache can answer looks no further.
-        """
+        """At most ``count`` bytes, short only at the end of the file, and the attributes at that moment."""
         inode = self._inode(export, key, attributes)
         with self._using(inode):
             if inode.foreign or inode.racy_until_ns:
                 await self._drop_stale(inode)
-            file = inode.file_for(cred)
-            data = read_nowait(file, offset, count)
-            if data is not None:
-                return data, attributes
-            data = await filemap_read(file, offset, count)
+            data = await filemap_read(inode.file_for(cred), offset, count)
             return data, self.attributes(export, key)
 
-    def read_nowait(
-        self, export: Export, key: Key, attributes: Fattr3, offset: int, count: int, cred: AuthSys
-    ) -> Data | None:
-        """The data of `read`, with the attributes it was given, if the cache has them all; None otherwise."""
-        inode = self._inode(export, key, attributes)
-        if inode.foreign or inode.racy_until_ns:
+    def read_nowait(self, export: Export, key: Key, offset: int, count: int, cred: AuthSys) -> Data | None:
+        """The data of `read` if the cache has them all, and the file is as they are; None otherwise.
+
+        The caller has just looked at the attributes, which is what tells. The data may be a view of the cached buffer,
+        which it keeps in memory: for who sends them on at once.
+        """
+        inode = self._inodes.get((export.id, key))
+        if inode is None or inode.foreign or inode.racy_until_ns:
             return None
-        return read_nowait(inode.file_for(cred), offset, count)
+        self._inodes.move_to_end((export.id, key))
+        buffers = read_buffers_nowait(inode.file_for(cred), offset, count)
+        if buffers is None:
+            return None
+        return buffers[0] if len(buffers) == 1 else b"".join(buffers)
 
     async def _drop_stale(self, inode: Inode) -> None:
         """Drop the clean pages of a file that somebody else changed, or may have changed unseen."""
@@ -319,7 +318,7 @@ class FileCache:
             changed_ns = max(inode.seen[1], inode.disk_ctime_ns)
             if storage.shared and storage.now_ns() - changed_ns < 2 * storage.granule_ns:
                 inode.racy_until_ns = changed_ns + 2 * storage.granule_ns
-            data = await storage.read(inode.key, pos, count)
+            data = memoryview(await storage.read(inode.key, pos, count))  # so that a part of it is no copy
             self.stats.storage_reads += 1
             self.stats.storage_read_bytes += len(data)
         except BaseException as failure:

@@ -211,6 +211,15 @@ class Nfs3:
             return ReadRes(outcome.status, attributes, len(data), eof, data)
         return ReadRes(outcome.status, _post(fh))
 
+    def read_nowait(self, header: CallHeader, args: ReadArgs) -> ReadRes | None:
+        """What `read` answers, if nothing has to be waited for and nothing fails; raises OSError or NfsError."""
+        fh, cred = self.resolve(args.file, header)
+        found = self.vfs.read_nowait(fh, args.offset, min(args.count, self.max_payload, fh.export.max_read), cred)
+        if found is None:
+            return None
+        data, eof, attributes = found
+        return ReadRes(NfsStat3.OK, attributes, len(data), eof, data)
+
     async def write(self, header: CallHeader, args: WriteArgs) -> WriteRes:
         fh = None
         with Outcome() as outcome:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import itertools
 import os
+from collections import Counter
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from freepage_proto.nfs3 import MkdirArgs, NfsStat3, NullArgs, RemoveArgs, Sattr3, StableHow, WriteArgs
 from freepage_proto.nlm4 import LockArgs, NlmLock, NlmStat4, UnlockArgs
@@ -17,6 +20,7 @@ from freepage_proto.rpc import AuthSys, CallHeader, Procedure, RpcGarbageArgs
 from freepage_server.nfsd.drc import ReplyCache
 from freepage_server.nfsd.errors import NfsError, nfsstat3
 from freepage_server.nfsd.export import NOBODY, Export
+from freepage_server.nfsd.fair import FairMap
 from freepage_server.nfsd.handles import HandleCodec, export_id
 from freepage_server.nfsd.local import LocalTask
 from freepage_server.nfsd.lockd import LockManager
@@ -364,6 +368,79 @@ def test_the_reply_cache_is_bounded_and_forgets_failures() -> None:
         assert (cache.hits, cache.misses) == (0, 102)
 
     asyncio.run(story())
+
+
+def test_no_client_pushes_another_ones_replies_out() -> None:
+    async def story() -> None:
+        cache = ReplyCache(lambda: 0.0, max_entries=12)
+
+        async def ask(client: str, xid: int) -> object:
+            async def answer() -> object:
+                return client, xid
+
+            return await cache.once(Procedure.REMOVE, CallHeader(client, 1, xid, AuthSys()), ARGS, answer)
+
+        for client in "AB":
+            for xid in range(4):
+                await ask(client, xid)
+        for xid in range(1000):
+            await ask("greedy", xid)
+        assert len(cache) == 12
+        misses = cache.misses
+        for client in "AB":
+            for xid in range(4):
+                assert await ask(client, xid) == (client, xid)
+        assert (cache.hits, cache.misses) == (8, misses)
+        for xid in range(5):
+            await ask("C", xid)
+        assert [await ask(client, 0) for client in "AB"] and cache.misses == misses + 5 + 2, (
+            "four are too many for A now"
+        )
+
+    asyncio.run(story())
+
+
+class FairMapMachine(RuleBasedStateMachine):
+    """A `FairMap` against what its first sentence says, spelled out."""
+
+    ROOM = 7
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.map: FairMap[str, int, int] = FairMap(self.ROOM)
+        self.entries: list[tuple[int, str, int]] = []
+        """key, owner, value; what was put first comes first"""
+        self.values = itertools.count()
+
+    @rule(owner=st.sampled_from("ABCD"), key=st.integers(0, 20))
+    def put(self, owner: str, key: int) -> None:
+        value = next(self.values)
+        self.map.put(owner, key, value)
+        self.entries = [entry for entry in self.entries if entry[0] != key] + [(key, owner, value)]
+        if len(self.entries) > self.ROOM:
+            counts = Counter(owner for _, owner, _ in self.entries)
+            (gone,) = {entry[0] for entry in self.entries} - {key for key in range(21) if self.map.get(key) is not None}
+            victim = next(entry for entry in self.entries if entry[0] == gone)
+            assert counts[victim[1]] == max(counts.values())
+            assert victim == next(entry for entry in self.entries if entry[1] == victim[1])
+            self.entries.remove(victim)
+
+    @rule(key=st.integers(0, 20))
+    def pop(self, key: int) -> None:
+        self.map.pop(key)
+        self.entries = [entry for entry in self.entries if entry[0] != key]
+
+    @invariant()
+    def agrees(self) -> None:
+        assert len(self.map) == len(self.entries)
+        assert {key: self.map.get(key) for key, _, _ in self.entries} == {key: value for key, _, value in self.entries}
+        assert self.map.oldest() == (next(((key, value) for key, _, value in self.entries), None))
+        counts = Counter(owner for _, owner, _ in self.entries)
+        assert {owner: self.map.count(owner) for owner in "ABCD"} == {owner: counts[owner] for owner in "ABCD"}
+
+
+TestFairMap = FairMapMachine.TestCase
+TestFairMap.settings = settings(max_examples=50, stateful_step_count=40, deadline=None)
 
 
 def test_an_xid_with_other_arguments_is_another_call(tmp_path: Path) -> None:

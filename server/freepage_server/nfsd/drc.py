@@ -7,17 +7,20 @@ reply, for its connection may be the only one left to answer on (knfsd drops it,
 everything that only reads are simply done again, as knfsd does.
 
 An xid that comes with other arguments is another call: that client counts anew.
+
+All clients share the room for replies. When it is full, the client with the most replies loses its oldest one: however
+much somebody sends, nobody else's replies go but those above an equal share.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from zlib import crc32
 
 from freepage_proto.nfs3 import WriteArgs
 from freepage_proto.rpc import CallHeader, Procedure
+from freepage_server.nfsd.fair import FairMap
 
 CACHED = frozenset(
     {
@@ -79,10 +82,8 @@ class ReplyCache:
 
     def __init__(self, now: Callable[[], float], max_entries: int = MAX_ENTRIES) -> None:
         self._now = now
-        self._max_entries = max_entries
         self._under_way: dict[Name, _UnderWay] = {}
-        self._replies: OrderedDict[Name, _Reply] = OrderedDict()
-        """the one that was made first comes first"""
+        self._replies: FairMap[str, Name, _Reply] = FairMap(max_entries)
         self.hits = 0
         self.misses = 0
         self.payload_misses = 0
@@ -129,21 +130,18 @@ class ReplyCache:
         finally:
             if self._under_way.get(name) is call:
                 del self._under_way[name]
-        self._replies[name] = _Reply(call.fingerprint, reply, self._now() + EXPIRE_S)
-        self._replies.move_to_end(name)
-        self._shrink()
+        self._forget_expired()
+        self._replies.put(name[0], name, _Reply(call.fingerprint, reply, self._now() + EXPIRE_S))
         for waiter in call.waiters:
             if not waiter.done():
                 waiter.set_result(reply)
         return reply
 
-    def _shrink(self) -> None:
-        """Forget what has expired, and the oldest when there are too many.
-
-        At most two at a time: one came in, so the number settles without a pause.
-        """
+    def _forget_expired(self) -> None:
+        """At most two at a time: one comes in, so what has expired goes without a pause."""
+        now_s = self._now()
         for _ in range(2):
-            name, oldest = next(iter(self._replies.items()))
-            if len(self._replies) <= self._max_entries and self._now() < oldest.expires_s:
+            oldest = self._replies.oldest()
+            if oldest is None or now_s < oldest[1].expires_s:
                 return
-            del self._replies[name]
+            self._replies.pop(oldest[0])

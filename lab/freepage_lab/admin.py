@@ -272,6 +272,19 @@ def fault(choice: Choice, text: str | None) -> None:
             print(f"{daemon.name}: {each.name}: {where} ({each.bug})")
 
 
+def locks(choice: Choice, free: str | None) -> None:
+    if free is not None:
+        client = free
+        for daemon, released in _ask_all(choice, lambda control: control.release_locks(client)):
+            print(f"{daemon.name}: locks of {client} released: {released}")
+        return
+    for daemon, held in _ask_all(choice, lambda control: control.locks()):
+        for lock in held:
+            end = "EOF" if lock.length == 0 else str(lock.offset + lock.length - 1)
+            mode = ("waits " if lock.waiting else "") + ("WRITE" if lock.exclusive else "READ")
+            print(f"{daemon.name}: {lock.client} svid {lock.svid}: {mode} {lock.path} {lock.offset} {end}")
+
+
 def mount(choice: Choice, source: str, mountpoint: str, options: str) -> None:
     daemon, _ = _with_client(choice, lambda machine: machine.mount(source, mountpoint, options))
     print(f"{daemon.name}: {source} is mounted on {mountpoint}")

@@ -10,6 +10,7 @@ import json
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass
 from typing import Any, NoReturn, Protocol, TypeAlias
 
 import grpc
@@ -46,13 +47,36 @@ class Machine(Auditable, Protocol):
     async def sync(self) -> object: ...
 
 
+@dataclass(frozen=True, slots=True)
+class FileLock:
+    """A client's lock of a file: ``length`` 0 reaches to its end and beyond. ``waiting``: not held yet."""
+
+    client: str
+    svid: int
+    path: str
+    offset: int
+    length: int
+    exclusive: bool
+    waiting: bool
+
+
+class LockTable(Protocol):
+    """The locks that clients hold on a server."""
+
+    def all(self) -> Iterable[FileLock]: ...
+
+    def release(self, client: str) -> int:
+        """Take the client's locks away; returns how many it held."""
+        ...
+
+
 class ControlService(control_pb2_grpc.ControlServicer):
     """Administration of one `machine`.
 
     ``daemon`` gives this daemon's registration once it has one. ``file_systems`` lists exports or mounts, ``rpcs``
     counts calls by procedure, ``change_pages(path, first, count, change)`` does ``replace``, ``migrate`` or ``poison``
     to a file's cached pages and returns to how many; it raises OSError when it cannot. ``proc_files`` are files of
-    /proc beside those of memory. ``auditor`` is this machine's, when it has one already.
+    /proc beside those of memory. ``auditor`` is this machine's, when it has one already. ``locks`` are a server's.
     """
 
     def __init__(
@@ -66,6 +90,7 @@ class ControlService(control_pb2_grpc.ControlServicer):
         change_pages: Callable[[str, int, int, str], Awaitable[int]],
         proc_files: Mapping[str, procfs.ProcFile] | None = None,
         auditor: Auditor | None = None,
+        locks: LockTable | None = None,
     ) -> None:
         self._machine = machine
         self._version = version
@@ -75,6 +100,7 @@ class ControlService(control_pb2_grpc.ControlServicer):
         self._change_pages = change_pages
         self._proc_files = procfs.files(machine.cache, proc_files)
         self._auditor = auditor or Auditor(machine)
+        self._locks = locks
         self._started_s = time.monotonic()
 
     async def GetInfo(self, request: pb.GetInfoRequest, context: Context) -> pb.GetInfoResponse:
@@ -179,6 +205,27 @@ class ControlService(control_pb2_grpc.ControlServicer):
                 code = grpc.StatusCode.NOT_FOUND
             await context.abort(code, f"{path}: {error.strerror or error}")
         return pb.ReplacePagesResponse(replaced=replaced)
+
+    # --- locks ----------------------------------------------------------------------------------------------------
+
+    async def GetLocks(self, request: pb.GetLocksRequest, context: Context) -> pb.GetLocksResponse:
+        table = await self._lock_table(context)
+        # Attributes and fields have the same names.
+        return pb.GetLocksResponse(locks=[pb.FileLock(**asdict(lock)) for lock in table.all()])
+
+    async def ReleaseLocks(self, request: pb.ReleaseLocksRequest, context: Context) -> pb.ReleaseLocksResponse:
+        table = await self._lock_table(context)
+        if not request.client:
+            await refuse(context, "whose locks? A client's name is wanted")
+        released = table.release(request.client)
+        log.warning("released a client's locks", extra=fields(client=request.client, locks=released))
+        return pb.ReleaseLocksResponse(released=released)
+
+    async def _lock_table(self, context: Context) -> LockTable:
+        if self._locks is None:
+            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, "only a server keeps locks of clients")
+            raise AssertionError("abort raises")
+        return self._locks
 
     # --- looking --------------------------------------------------------------------------------------------------
 

@@ -19,7 +19,7 @@ from freepage_proto.v1 import control_pb2 as pb
 from freepage_proto.v1 import control_pb2_grpc
 from freepage_runtime import credentials
 from freepage_runtime import token as tokens
-from freepage_runtime.control import apply_rule, fault_rule, rules_of
+from freepage_runtime.control import FileLock, apply_rule, fault_rule, rules_of
 from freepage_runtime.errors import UserError
 from freepage_runtime.settings import parse_address
 from freepage_runtime.tls import TlsFiles
@@ -264,6 +264,18 @@ class ControlClient:
         request = pb.ReplacePagesRequest(path=raw, first=first, count=count, change=f"PAGE_CHANGE_{change.upper()}")
         r: pb.ReplacePagesResponse = await self.ask(self._control.ReplacePages, request)
         return r.replaced
+
+    async def locks(self) -> list[FileLock]:
+        """The locks that clients hold on a server, and those they wait for."""
+        r: pb.GetLocksResponse = await self.ask(self._control.GetLocks, pb.GetLocksRequest())
+        return [
+            FileLock(m.client, m.svid, m.path, m.offset, m.length, m.exclusive, m.waiting) for m in r.locks
+        ]  # fmt: skip
+
+    async def release_locks(self, client: str) -> int:
+        """Take all locks of a client away, which thinks that it has them, if it lives. Returns how many it held."""
+        r: pb.ReleaseLocksResponse = await self.ask(self._control.ReleaseLocks, pb.ReleaseLocksRequest(client=client))
+        return r.released
 
     async def slab(self) -> Slab:
         r: pb.GetSlabResponse = await self.ask(self._control.GetSlab, pb.GetSlabRequest())

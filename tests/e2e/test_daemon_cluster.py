@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import fcntl
 import os
 import re
 import signal
 import stat
 import subprocess
+import sys
 from pathlib import Path
 
 import grpc.aio
 import pytest
 
-from daemon_rig import client, server
-from freepage_client.io.remote import RemoteMachine
+from daemon_rig import DaemonProcess, client, server
+from freepage_client.io.remote import RemoteMachine, RemoteTask
 from freepage_proto.rpc import AuthSys
 from freepage_runtime.control_client import ControlClient, ControlError
 from freepage_runtime.registry import list_daemons
@@ -261,3 +263,40 @@ def test_health_and_reflection_when_the_packages_are_there(export: Path) -> None
     with server(export, "--ops") as s:
         asyncio.run(story(s.wait_ready().ready["grpc"]))
         assert s.stop() == 0
+
+
+def test_an_administrator_frees_the_locks_of_a_client_that_never_comes_back(export: Path) -> None:
+    """Linux: unlock_ip. Whoever waited for them goes on."""
+
+    def ctl(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "freepage_lab.cli", "ctl", "locks", "--address", s.control, *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    async def lock(task: RemoteTask, command: int) -> None:
+        fd = await task.open("/mnt/hello", os.O_RDWR)
+        await task.lockf(fd, command, 2, 8)
+
+    async def story(dead: DaemonProcess, alive: DaemonProcess) -> None:
+        async with RemoteMachine(dead.control) as machine:
+            await lock(await machine.task(), fcntl.LOCK_EX)
+        dead.process.kill()
+        dead.process.wait()
+        async with RemoteMachine(alive.control) as machine:
+            task = await machine.task()
+            with pytest.raises(BlockingIOError):
+                await lock(task, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            waiting = asyncio.create_task(lock(task, fcntl.LOCK_EX))
+            while "waits" not in (listed := await asyncio.to_thread(ctl)).stdout:
+                assert not waiting.done()
+            assert re.search(r": c1 svid \d+: WRITE /export/hello 2 9$", listed.stdout, re.MULTILINE)
+            assert re.search(r": c2 svid \d+: waits WRITE /export/hello 2 9$", listed.stdout, re.MULTILINE)
+            freed = await asyncio.to_thread(ctl, "--free", "c1")
+            assert freed.stdout.endswith(": locks of c1 released: 1\n")
+            await waiting
+            async with ControlClient(alive.control) as control:
+                with pytest.raises(ControlError, match="only a server"):
+                    await control.locks()
+
+    with server(export) as s, client(s.wait_ready(), name="c1") as c1, client(s, name="c2") as c2:
+        asyncio.run(story(c1.wait_ready(), c2.wait_ready()))
+        assert (c2.stop(), s.stop()) == (0, 0)

@@ -122,6 +122,22 @@ def ctl_fault(
     admin.fault(admin.Choice(address, name, role, token_file), fault)
 
 
+@ctl.command("locks")
+def ctl_locks(
+    free: Annotated[
+        str | None,
+        typer.Option("--free", metavar="CLIENT", help="Take all locks of this client away, for it never comes back."),
+    ] = None,
+    address: AddressOption = [],  # noqa: B006
+    name: NameOption = [],  # noqa: B006
+    token_file: TokenOption = None,
+) -> None:
+    """Show the locks that clients hold on servers, as /proc/locks does; or free a dead client's (Linux: unlock_ip)."""
+    from freepage_lab import admin
+
+    admin.locks(admin.Choice(address, name, "server", token_file), free)
+
+
 @ctl.command("mount")
 def ctl_mount(
     source: Annotated[str, typer.Argument(metavar="HOST:PORT:/EXPORT", help="What to mount.")],

@@ -386,3 +386,43 @@ class GetStatsResponse(_message.Message):
     hits: int
     misses: int
     def __init__(self, removed: _Optional[_Mapping[str, int]] = ..., hook_calls: _Optional[_Mapping[str, int]] = ..., skipped: _Optional[_Mapping[str, int]] = ..., skipped_owned: _Optional[_Mapping[str, int]] = ..., orphaned: _Optional[_Mapping[str, int]] = ..., pinned: _Optional[_Mapping[str, int]] = ..., violations: _Optional[_Mapping[str, int]] = ..., audit_agrees: bool = ..., rpcs: _Optional[_Mapping[str, int]] = ..., cached_pages: _Optional[int] = ..., dirty_pages: _Optional[int] = ..., writeback_pages: _Optional[int] = ..., hits: _Optional[int] = ..., misses: _Optional[int] = ...) -> None: ...
+
+class GetLocksRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class FileLock(_message.Message):
+    __slots__ = ("client", "svid", "path", "offset", "length", "exclusive", "waiting")
+    CLIENT_FIELD_NUMBER: _ClassVar[int]
+    SVID_FIELD_NUMBER: _ClassVar[int]
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
+    LENGTH_FIELD_NUMBER: _ClassVar[int]
+    EXCLUSIVE_FIELD_NUMBER: _ClassVar[int]
+    WAITING_FIELD_NUMBER: _ClassVar[int]
+    client: str
+    svid: int
+    path: str
+    offset: int
+    length: int
+    exclusive: bool
+    waiting: bool
+    def __init__(self, client: _Optional[str] = ..., svid: _Optional[int] = ..., path: _Optional[str] = ..., offset: _Optional[int] = ..., length: _Optional[int] = ..., exclusive: bool = ..., waiting: bool = ...) -> None: ...
+
+class GetLocksResponse(_message.Message):
+    __slots__ = ("locks",)
+    LOCKS_FIELD_NUMBER: _ClassVar[int]
+    locks: _containers.RepeatedCompositeFieldContainer[FileLock]
+    def __init__(self, locks: _Optional[_Iterable[_Union[FileLock, _Mapping]]] = ...) -> None: ...
+
+class ReleaseLocksRequest(_message.Message):
+    __slots__ = ("client",)
+    CLIENT_FIELD_NUMBER: _ClassVar[int]
+    client: str
+    def __init__(self, client: _Optional[str] = ...) -> None: ...
+
+class ReleaseLocksResponse(_message.Message):
+    __slots__ = ("released",)
+    RELEASED_FIELD_NUMBER: _ClassVar[int]
+    released: int
+    def __init__(self, released: _Optional[int] = ...) -> None: ...

@@ -110,6 +110,16 @@ class ControlStub(object):
                 request_serializer=freepage__proto_dot_v1_dot_control__pb2.GetStatsRequest.SerializeToString,
                 response_deserializer=freepage__proto_dot_v1_dot_control__pb2.GetStatsResponse.FromString,
                 _registered_method=True)
+        self.GetLocks = channel.unary_unary(
+                '/freepage.v1.Control/GetLocks',
+                request_serializer=freepage__proto_dot_v1_dot_control__pb2.GetLocksRequest.SerializeToString,
+                response_deserializer=freepage__proto_dot_v1_dot_control__pb2.GetLocksResponse.FromString,
+                _registered_method=True)
+        self.ReleaseLocks = channel.unary_unary(
+                '/freepage.v1.Control/ReleaseLocks',
+                request_serializer=freepage__proto_dot_v1_dot_control__pb2.ReleaseLocksRequest.SerializeToString,
+                response_deserializer=freepage__proto_dot_v1_dot_control__pb2.ReleaseLocksResponse.FromString,
+                _registered_method=True)
 
 
 class ControlServicer(object):
@@ -222,6 +232,20 @@ class ControlServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetLocks(self, request, context):
+        """A server's byte-range locks: who holds them, and who waits.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReleaseLocks(self, request, context):
+        """Take a client's locks away, as when it had restarted: for one that never comes back (Linux: unlock_ip).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ControlServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -299,6 +323,16 @@ def add_ControlServicer_to_server(servicer, server):
                     servicer.GetStats,
                     request_deserializer=freepage__proto_dot_v1_dot_control__pb2.GetStatsRequest.FromString,
                     response_serializer=freepage__proto_dot_v1_dot_control__pb2.GetStatsResponse.SerializeToString,
+            ),
+            'GetLocks': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetLocks,
+                    request_deserializer=freepage__proto_dot_v1_dot_control__pb2.GetLocksRequest.FromString,
+                    response_serializer=freepage__proto_dot_v1_dot_control__pb2.GetLocksResponse.SerializeToString,
+            ),
+            'ReleaseLocks': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReleaseLocks,
+                    request_deserializer=freepage__proto_dot_v1_dot_control__pb2.ReleaseLocksRequest.FromString,
+                    response_serializer=freepage__proto_dot_v1_dot_control__pb2.ReleaseLocksResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -707,6 +741,60 @@ class Control(object):
             '/freepage.v1.Control/GetStats',
             freepage__proto_dot_v1_dot_control__pb2.GetStatsRequest.SerializeToString,
             freepage__proto_dot_v1_dot_control__pb2.GetStatsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetLocks(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/freepage.v1.Control/GetLocks',
+            freepage__proto_dot_v1_dot_control__pb2.GetLocksRequest.SerializeToString,
+            freepage__proto_dot_v1_dot_control__pb2.GetLocksResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReleaseLocks(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/freepage.v1.Control/ReleaseLocks',
+            freepage__proto_dot_v1_dot_control__pb2.ReleaseLocksRequest.SerializeToString,
+            freepage__proto_dot_v1_dot_control__pb2.ReleaseLocksResponse.FromString,
             options,
             channel_credentials,
             insecure,

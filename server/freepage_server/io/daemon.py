@@ -28,6 +28,7 @@ from freepage_runtime.settings import LOOPBACK, Address, format_size
 from freepage_server.io import metrics
 from freepage_server.io.exports import ExportSetting, close_exports, open_exports
 from freepage_server.io.health import ExportWatch
+from freepage_server.io.locks import Locks
 from freepage_server.io.replace import change_pages
 from freepage_server.io.service import MAX_EXECUTING_CALLS, NfsService, make_server
 from freepage_server.io.state import ServerState, default_state_directory
@@ -173,6 +174,7 @@ async def _serve(settings: ServerSettings, frame: Frame, exports: list[Export], 
             file_systems=lambda: list(nfsd.exports),
             rpcs=rpcs,
             change_pages=partial(change_pages, nfsd),
+            locks=Locks(nfsd),
         )
     )
     await nfsd.start()

@@ -67,6 +67,13 @@ class LockManager:
         for held in self._files.values():
             yield from held
 
+    def named(self) -> Iterable[tuple[FileHandle, HeldLock, bool]]:
+        """Every lock with its file, and whether it is only waited for."""
+        for file, held in self._files.items():
+            yield from ((file, lock, False) for lock in held)
+        for file, line in self._blocked.items():
+            yield from ((file, lock, True) for lock, _ in line)
+
     def test(self, client: str, args: LockArgs) -> NlmRes:
         wanted = self._wanted(client, args.lock, args.exclusive)
         if wanted is None:
@@ -135,13 +142,18 @@ class LockManager:
         for client in list(self._listeners):
             self._dismiss(client)
 
-    def free_client(self, client: str) -> None:
-        """The client has restarted or gone."""
+    def free_client(self, client: str) -> int:
+        """The client has restarted or gone. Returns how many locks it held."""
+        before = self._count
         for file, line in list(self._blocked.items()):
             self._set_line(file, [waiting for waiting in line if waiting[0].client != client])
-        for file, held in list(self._files.items()):
-            self._keep(file, [lock for lock in held if lock.client != client])
+        left = {file: [lock for lock in held if lock.client != client] for file, held in self._files.items()}
+        for file, held in left.items():
+            self._keep(file, held)
+        freed = before - self._count
+        for file in left:
             self._grant(file)
+        return freed
 
     # --- the line ---------------------------------------------------------------------------------------------------
 

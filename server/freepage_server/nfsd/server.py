@@ -198,6 +198,15 @@ class NfsServer:
         """Mark and sweep over the objects of the server's page cache."""
         return self.cache.ledger.audit(self.roots_in_use(), self.cache.mappings)
 
+    def describe(self, handle: FileHandle) -> str:
+        """Where the file is, for people: the export's name followed by the path in it. Raises nothing."""
+        try:
+            export_id, key = self.handles.decode(handle)
+        except NfsError:
+            return "(no file)"
+        export = self._exports_by_id.get(export_id)
+        return "(no export)" if export is None else f"{export.name.rstrip('/')}/{export.storage.describe(key)}"
+
     def next_local_pid(self) -> int:
         """A process number for the next `LocalTask`."""
         self._last_pid += 1
@@ -346,8 +355,8 @@ class NfsServer:
     def _note_boot_instance(self, header: CallHeader) -> None:
         """A client that has restarted holds no locks any more (what statd's NOTIFY tells a real server).
 
-        A call of an earlier life that arrives late is no restart. Nothing else ends a client's locks: as with lockd, a
-        host that never comes back keeps them until the server restarts.
+        A call of an earlier life that arrives late is no restart. Nothing else ends a client's locks by itself: as with
+        lockd, a host that never comes back keeps them until an administrator takes them away.
         """
         seen = self._boot_instances.get(header.client_id)
         if seen is None:

@@ -281,13 +281,16 @@ def test_an_administrator_frees_the_locks_of_a_client_that_never_comes_back(expo
             await lock(await machine.task(), fcntl.LOCK_EX)
         dead.process.kill()
         dead.process.wait()
+        assert [daemon.name for daemon in list_daemons("client")] == ["c2"], "and its registration goes with a look"
         async with RemoteMachine(alive.control) as machine:
             task = await machine.task()
             with pytest.raises(BlockingIOError):
                 await lock(task, fcntl.LOCK_EX | fcntl.LOCK_NB)
             waiting = asyncio.create_task(lock(task, fcntl.LOCK_EX))
-            while "waits" not in (listed := await asyncio.to_thread(ctl)).stdout:
-                assert not waiting.done()
+            async with ControlClient(s.control) as control:
+                while not any(held.waiting for held in await control.locks()):
+                    assert not waiting.done()
+            listed = await asyncio.to_thread(ctl)
             assert re.search(r": c1 svid \d+: WRITE /export/hello 2 9$", listed.stdout, re.MULTILINE)
             assert re.search(r": c2 svid \d+: waits WRITE /export/hello 2 9$", listed.stdout, re.MULTILINE)
             freed = await asyncio.to_thread(ctl, "--free", "c1")

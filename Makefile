@@ -148,7 +148,7 @@ UV_COMPILE = uv pip compile --quiet --universal --python-version 3.11 --generate
 .PHONY: lock
 lock:  ## resolve the dependencies anew (UPGRADE=--upgrade takes newer versions)
 	@command -v uv >/dev/null 2>&1 || { echo "make lock needs uv (pip install uv)" >&2; exit 1; }
-	$(UV_COMPILE) pyproject.toml --extra ops --group dev -o requirements-dev.lock
+	$(UV_COMPILE) pyproject.toml --extra ops --extra report --group dev -o requirements-dev.lock
 	$(UV_COMPILE) pyproject.toml --extra ops -c requirements-dev.lock -o requirements.lock
 	$(UV_COMPILE) --group build -c requirements-dev.lock -o requirements-build.lock
 	$(UV_COMPILE) --group proto -o requirements-proto.lock

@@ -19,6 +19,7 @@ from freepage_lab.bench.groups.lru import zipf
 from freepage_lab.bench.measure import run
 from freepage_lab.bench.row import Bench, CannotRun, Plan, Row, Sides, make_row
 from freepage_lab.bench.two_list import TwoList
+from freepage_lab.report.command import report as write_page
 from freepage_runtime.errors import UserError
 
 TINY = Plan(rounds=2, tiny=True)
@@ -112,6 +113,8 @@ def test_the_command_writes_table_markdown_and_json(tmp_path: Path) -> None:
     assert [row["group"] for row in said["rows"]] == ["wire", "wire"]
     assert said["not_counted"] == said["broken"] == []
     assert said["machine"]["processor"]
+    write_page([file], tmp_path / "report.html", "bench")
+    assert "encode + decode a READ reply of 1 MiB" in (tmp_path / "report.html").read_text()
     table = report.markdown(outcomes).splitlines()
     assert table[0].count("|") == table[2].count("|")
     assert table[-1].startswith("Measured on ")

@@ -87,6 +87,8 @@ def test_the_command_prints_a_table_and_writes_json(tmp_path: Path) -> None:
     assert written["workloads"] == 2
     assert written["ops"] == {"total": 3 + 12, "equal": 3 + 12}
     assert written["mismatches"] == written["not_counted"] == []
+    page = CliRunner().invoke(app, ["report", str(out), "-o", str(tmp_path / "report.html")])
+    assert page.exit_code == 0, page.output
 
 
 def test_a_difference_is_shown_from_both_sides_and_fails(tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ def growth(phases: list[dict[str, Any]], number: int, *slabs: str) -> int:
 
 def test_shape(outcome: tuple[subprocess.CompletedProcess[str], dict[str, Any]]) -> None:
     report = outcome[1]
-    assert set(report) == {"phases", "ok"}
+    assert set(report) == {"phases", "ok", "timeline"}
     assert report["ok"] is True
     assert len(report["phases"]) == 4
     for phase in report["phases"]:
@@ -80,6 +80,22 @@ def test_shape(outcome: tuple[subprocess.CompletedProcess[str], dict[str, Any]])
         assert set(phase["servers"]) == KEYS
         for key in ("policy", "removed", "hook_calls", "skipped", "skipped_owned"):
             assert set(phase[key]) == set(phase["servers"][key]) == PATHS
+
+
+def test_the_timeline_tells_the_leak_from_its_beginning_to_its_end(
+    outcome: tuple[subprocess.CompletedProcess[str], dict[str, Any]], tmp_path: Path
+) -> None:
+    timeline, phases = outcome[1]["timeline"], outcome[1]["phases"]
+    assert len({len(values) for values in timeline.values()}) == 1
+    assert list(dict.fromkeys(timeline["phase"])) == [phase["name"] for phase in phases]
+    assert timeline["t_s"] == sorted(timeline["t_s"])
+    orphans = timeline["orphaned_requests"]
+    assert (orphans[0], orphans[-1]) == (0, phases[-1]["orphaned"]["nfs_page"])
+    assert orphans == sorted(orphans), "what has leaked stays leaked"
+    (tmp_path / "demo.json").write_text(json.dumps(outcome[1]))
+    made = freepage("report", str(tmp_path / "demo.json"), "-o", str(tmp_path / "report.html"))
+    assert made.returncode == 0, made.stderr
+    assert "The leak over time" in (tmp_path / "report.html").read_text()
 
 
 def test_policies(outcome: tuple[subprocess.CompletedProcess[str], dict[str, Any]]) -> None:

@@ -84,6 +84,9 @@ def test_two_processes_drive_two_clients_and_their_figures_agree_with_the_daemon
     )
     assert os.listdir(export) == [], "the files are removed"  # noqa: PTH208
     assert "✓ no errors, no orphans" in out
+    page = tmp_path / "report.html"
+    assert cli._run(["report", str(report), "-o", str(page)]) in (0, None)
+    assert "no errors, nothing leaked" in page.read_text()
 
 
 def rpcs(daemon: DaemonProcess) -> int:

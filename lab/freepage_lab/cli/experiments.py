@@ -194,3 +194,16 @@ def load(
         demo=demo,
     )
     raise typer.Exit(command.load(options))
+
+
+@app.command(rich_help_panel=PANEL_LAB)
+def report(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE.json...", help="What commands wrote with --json.")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The page.")] = Path("report.html"),
+    title: Annotated[str, typer.Option("--title", help="Its heading.")] = "freepage",
+) -> None:
+    """Make one HTML file with plots, to be mailed, of what demo, load, conform, bench and soak wrote with --json."""
+    from freepage_lab.report.command import report as make_report
+
+    size = make_report(files, output, title)
+    typer.echo(f"{output}: {len(files)} documents, {size / 1024:.0f} KiB", err=True)

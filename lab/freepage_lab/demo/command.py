@@ -19,6 +19,7 @@ from rich.console import Console
 
 from freepage_lab.demo.cluster import Cluster, Member
 from freepage_lab.demo.phases import PATHS, PHASES, Figures, Phase, PhaseResult, judge
+from freepage_lab.demo.timeline import Timeline
 from freepage_lab.demo.tree import Tree, check_source, copy_tree
 from freepage_lab.demo.view import LiveView, Look, PlainView, View, print_summary
 from freepage_lab.demo.workload import Host, Workload
@@ -105,6 +106,7 @@ class _Demo:
         self._workloads: list[Workload] = []
         self._servers: list[tuple[str, ControlClient]] = []
         self._results: list[PhaseResult] = []
+        self._timeline = Timeline()
 
     def _view(self) -> View:
         servers, clients = _count(self._options.servers, "server"), _count(self._options.clients, "client")
@@ -230,7 +232,7 @@ class _Demo:
         clients_before, servers_before = await self._stats()
         began = time.monotonic()
         deadline = began + self._options.seconds
-        looking = asyncio.ensure_future(self._keep_looking(view, clients_before, began))
+        looking = asyncio.ensure_future(self._keep_looking(phase, view, clients_before, began))
         try:
             await _all(self._rounds(workload, deadline) for workload in self._workloads)
             await _all(control.sync_all() for control in self._controls())
@@ -238,7 +240,9 @@ class _Demo:
             looking.cancel()
             await asyncio.gather(looking, return_exceptions=True)
         clients_after, servers_after = await self._stats(audit=True)
-        view.look(Look(Figures.between(clients_before, clients_after), self._named(clients_after), 1.0))
+        figures = Figures.between(clients_before, clients_after)
+        self._timeline.add(phase.name, figures, clients_after)
+        view.look(Look(figures, self._named(clients_after), 1.0))
         return judge(phase, (clients_before, clients_after), (servers_before, servers_after))
 
     async def _rounds(self, workload: Workload, deadline: float) -> None:
@@ -247,11 +251,13 @@ class _Demo:
         while time.monotonic() < deadline:
             await _on(workload, workload.round(lambda: time.monotonic() >= deadline))
 
-    async def _keep_looking(self, view: View, before: Sequence[Stats], began: float) -> None:
+    async def _keep_looking(self, phase: Phase, view: View, before: Sequence[Stats], began: float) -> None:
         while True:
             after, _ = await self._stats(servers=False)
             elapsed = (time.monotonic() - began) / max(self._options.seconds, 0.001)
-            view.look(Look(Figures.between(before, after), self._named(after), min(elapsed, 1.0)))
+            figures = Figures.between(before, after)
+            self._timeline.add(phase.name, figures, after)
+            view.look(Look(figures, self._named(after), min(elapsed, 1.0)))
             await asyncio.sleep(LOOK_EVERY_S)
 
     async def _go_on(self) -> None:
@@ -273,7 +279,11 @@ class _Demo:
     def _write_json(self) -> None:
         if self._options.json_file is None:
             return
-        report = {"phases": [result.to_json() for result in self._results], "ok": self.finished}
+        report = {
+            "phases": [result.to_json() for result in self._results],
+            "ok": self.finished,
+            "timeline": self._timeline.to_json(),
+        }
         try:
             self._options.json_file.write_text(json.dumps(report, indent=1) + "\n")
         except OSError as error:

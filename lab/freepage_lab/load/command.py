@@ -37,6 +37,7 @@ from freepage_lab.load.targets import (
     wait_for_targets,
 )
 from freepage_lab.load.thresholds import Threshold, parse_threshold
+from freepage_lab.load.timeline import Timeline
 from freepage_lab.load.view import LiveView, Look, PlainView, print_result
 from freepage_runtime.cache_metrics import metrics_page
 from freepage_runtime.control_client import ControlError, DaemonInfo
@@ -217,6 +218,7 @@ class _Load:
         self._began_s = 0.0
         self._baseline = Growth()
         self._left_behind: list[str] = []
+        self._timeline = Timeline()
         self._stop = StopEvent()
 
     async def until_stopped(self) -> Result:
@@ -266,6 +268,7 @@ class _Load:
             whole=self._meter.growth,
             interrupted=self._stop.is_set(),
             left_behind=self._left_behind,
+            timeline=self._timeline.to_json(),
         )
 
     async def _prepare_and_measure(self) -> tuple[float, Growth]:
@@ -472,6 +475,9 @@ class _Load:
         while True:
             await asyncio.sleep(METER_EVERY_S)
             await self._meter.look()
+            if self._phase == "running":
+                look = self._look()
+                self._timeline.add(look.elapsed_s, look.tally, look.growth)
 
     def _look(self) -> Look:
         tally, profile = self._tally(), self._profile

@@ -49,6 +49,7 @@ class Result:
     whole: Growth = field(default_factory=Growth)
     interrupted: bool = False
     left_behind: list[str] = field(default_factory=list)
+    timeline: dict[str, list[Any]] = field(default_factory=dict)
 
     def figures(self) -> dict[str, float | None]:
         """Every figure by the name that --fail-if knows; None: there is none."""
@@ -111,6 +112,7 @@ class Result:
             "orphans_by_path": dict(self.whole.counts["skipped_owned"]),
             "orphans_by_slab": dict(self.whole.counts["orphaned"]),
             "left_behind": self.left_behind,
+            "timeline": self.timeline,
         }
 
     def to_csv(self) -> str:

@@ -105,6 +105,10 @@ class Machine:
         self.tasks: set[Task] = set()
         self.in_flight: dict[object, Iterable[SlabObject | SlabRun]] = {}
         """What calls under way hold, by call: the audit's roots beside files and unwritten data."""
+        self._io = 0
+        """how many of ``in_flight`` are calls that nobody waits for"""
+        self._io_ended: asyncio.Future[None] | None = None
+        """of whoever waits until there are none"""
         self._gencount = 0
         self._sillycounter = 0
         self._lock_owners: dict[object, int] = {}
@@ -152,10 +156,26 @@ class Machine:
                 {"message": f"{self.hostname}: {task.exception()!r}", "exception": task.exception(), "task": task}
             )
 
+    def begin_io(self, call: object, objects: Iterable[SlabObject | SlabRun]) -> None:
+        """A READ, WRITE or COMMIT that nobody waits for goes out; ``objects`` are in use until ``end_io``."""
+        self.in_flight[call] = objects
+        self._io += 1
+
+    def end_io(self, call: object) -> None:
+        del self.in_flight[call]
+        self._io -= 1
+        if not self._io and self._io_ended is not None:
+            self._io_ended.set_result(None)
+            self._io_ended = None
+
     async def drain_tasks(self) -> None:
-        """Wait until everything spawned so far, and by it, has ended."""
-        while self._running:
-            await asyncio.wait(set(self._running))
+        """Wait until everything spawned or sent so far, and by it, has ended."""
+        while self._running or self._io:
+            pending: set[asyncio.Future[None]] = set(self._running)
+            if self._io:
+                self._io_ended = self._io_ended or asyncio.get_running_loop().create_future()
+                pending.add(self._io_ended)
+            await asyncio.wait(pending)
 
     # Mounting.
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Generator
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 
@@ -27,6 +27,15 @@ def begin(work: Coroutine[Any, Any, T]) -> asyncio.Task[T] | None:
     except StopIteration:
         return None
     return asyncio.get_running_loop().create_task(_Begun(work, waited_for))
+
+
+def follow(work: Coroutine[Any, Any, T], done: Callable[[T | None, Exception | None], object]) -> None:
+    """Make the first step of ``work``, and every other one as soon as what it waits for is there, without a task.
+
+    ``done`` gets what it returns and None, or None and the exception that it raises. There is nothing to cancel;
+    work that somebody else cancels ends without a word. None of the work may ask for `asyncio.current_task`.
+    """
+    _Follower(work, done).step()
 
 
 async def run_to_its_end(
@@ -44,6 +53,33 @@ async def run_to_its_end(
     task = asyncio.get_running_loop().create_task(_Begun(work, waited_for))
     waits(task)
     return await asyncio.shield(task)
+
+
+class _Follower(Generic[T]):
+    """What a task is at heart: whenever the future that the coroutine waits for is done, it makes the next step."""
+
+    __slots__ = ("_done", "_work")
+
+    def __init__(self, work: Coroutine[Any, Any, T], done: Callable[[T | None, Exception | None], object]) -> None:
+        self._work = work
+        self._done = done
+
+    def step(self, waited_for: object = None) -> None:
+        try:
+            future = self._work.send(None)  # which asks the future for its result, or raises its exception
+        except StopIteration as end:
+            result, error = end.value, None
+        except asyncio.CancelledError:
+            return
+        except Exception as failure:
+            result, error = None, failure
+        else:
+            if future is None:  # sleep(0)
+                asyncio.get_running_loop().call_soon(self.step)
+            else:
+                future.add_done_callback(self.step)
+            return
+        self._done(result, error)
 
 
 class _Begun(Coroutine[Any, Any, T]):

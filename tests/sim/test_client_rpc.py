@@ -13,6 +13,7 @@ import pytest
 from freepage_client.machine import Machine
 from freepage_lab.sim.network import Fault
 from freepage_lab.sim.world import SERVER, World, run_world
+from freepage_proto.nfs3 import FsstatRes, NfsStat3
 from freepage_proto.rpc import Procedure
 
 
@@ -82,6 +83,76 @@ def test_a_soft_mount_gives_up(option: str, error: int) -> None:
         assert caught.value.errno == error
         assert world.clock.now() - start == pytest.approx(1 + 2, abs=0.1)  # initval + increment x retrans
         world.network.faults.remove(fault)
+        await task.exit()
+
+    run_world(story)
+
+
+def test_a_reply_that_comes_after_the_mount_has_given_up_is_counted_and_dropped() -> None:
+    async def story(world: World) -> None:
+        machine = await world.client("A", "soft,timeo=10,retrans=0")
+        task = machine.task()
+        world.network.faults.append(_only(Procedure.GETATTR, delay_s=5.0, times=1))
+        await world.clock.sleep(40)
+        stats = machine.mounts[0].stats
+        receives = stats.xprt.receives
+        with pytest.raises(OSError):
+            await task.stat("/mnt")
+        assert machine.mounts[0].rpc.in_flight == 0
+        assert (stats.xprt.receives - receives, stats.xprt.bad_xids) == (0, 0)
+        await world.clock.sleep(10)
+        assert (stats.xprt.receives - receives, stats.xprt.bad_xids) == (1, 1)
+        await task.exit()
+
+    run_world(story)
+
+
+def test_who_stops_waiting_ends_the_retransmissions() -> None:
+    async def story(world: World) -> None:
+        machine = await world.client("A", "timeo=10,retrans=2")
+        task = machine.task()
+        world.network.faults.append(_only(Procedure.MKDIR, lose_request=True))
+        making = _spawn(task.mkdir("/mnt/d"))
+        await world.clock.sleep(1.5)
+        op = machine.mounts[0].stats.ops[Procedure.MKDIR]
+        assert (op.transmissions, op.ops) == (2, 0)
+        making.cancel()
+        await asyncio.gather(making, return_exceptions=True)
+        await world.clock.sleep(100)
+        assert (op.transmissions, op.ops, machine.mounts[0].rpc.in_flight) == (2, 1, 0)
+        await task.exit()
+
+    run_world(story)
+
+
+def test_a_server_that_is_busy_is_asked_again_with_another_xid() -> None:
+    """NFS3ERR_JUKEBOX; a second reply to the first xid, which was sent twice, does not answer the second."""
+
+    async def story(world: World) -> None:
+        machine = await world.client("A", "timeo=10,retrans=5")
+        task = machine.task()
+        server = world.servers[SERVER]
+        original = server.call
+        xids: list[int] = []
+
+        async def call(procedure, header, args, peer="local"):  # type: ignore[no-untyped-def]
+            if procedure is not Procedure.FSSTAT:
+                return await original(procedure, header, args, peer)
+            xids.append(header.xid)
+            if header.xid == xids[0]:
+                await world.clock.sleep(1.5)
+                return FsstatRes(NfsStat3.JUKEBOX)
+            return FsstatRes(NfsStat3.OK, tbytes=77 << 20)
+
+        server.call = call  # type: ignore[method-assign]
+        start = world.clock.now()
+        await task.statfs("/mnt")
+        assert world.clock.now() - start == pytest.approx(1.5 + 5, abs=0.1)
+        assert len(xids) == 3 and len(set(xids)) == 2
+        stats = machine.mounts[0].stats
+        op = stats.ops[Procedure.FSSTAT]
+        assert (op.ops, op.transmissions, op.errors, stats.events["delay"]) == (2, 3, 1, 1)
+        assert stats.xprt.bad_xids == 1
         await task.exit()
 
     run_world(story)

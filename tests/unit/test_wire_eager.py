@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from freepage_proto.eager import run_to_its_end
+from freepage_proto.eager import follow, run_to_its_end
 
 
 def test_what_waits_for_nobody_ends_without_a_task_or_a_turn_of_the_loop() -> None:
@@ -107,5 +107,66 @@ def test_the_task_can_be_cancelled_and_the_work_hears_of_it(turns: int) -> None:
         with pytest.raises(asyncio.CancelledError):
             await caller
         assert heard == ["cancelled"]
+
+    asyncio.run(main())
+
+
+def test_what_is_followed_needs_no_task_and_tells_how_it_ended() -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        first, second = loop.create_future(), loop.create_future()
+        ended: list[tuple[object, Exception | None]] = []
+
+        async def work() -> int:
+            total: int = await first
+            await asyncio.sleep(0)
+            try:
+                await second
+            except LookupError:
+                total += 10
+            return total
+
+        follow(work(), lambda *end: ended.append(end))
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+        first.set_result(1)
+        for _ in range(2):
+            await asyncio.sleep(0)
+        second.set_exception(LookupError())
+        await asyncio.sleep(0)
+        assert ended == [(11, None)]
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("waits", [False, True])
+def test_what_is_followed_and_fails_hands_over_its_exception(waits: bool) -> None:
+    async def main() -> None:
+        failure = ValueError("no")
+        ended: list[tuple[object, Exception | None]] = []
+
+        async def work() -> None:
+            if waits:
+                await asyncio.sleep(0)
+            raise failure
+
+        follow(work(), lambda *end: ended.append(end))
+        await asyncio.sleep(0)
+        assert ended == [(None, failure)]
+
+    asyncio.run(main())
+
+
+def test_what_is_followed_and_was_cancelled_by_somebody_ends_without_a_word() -> None:
+    async def main() -> None:
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        ended: list[tuple[object, Exception | None]] = []
+
+        async def work() -> None:
+            await future
+
+        follow(work(), lambda *end: ended.append(end))
+        future.cancel()
+        await asyncio.sleep(0)
+        assert ended == []
 
     asyncio.run(main())

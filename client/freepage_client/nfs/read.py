@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING, cast
 from freepage import PAGE_SHIFT, PAGE_SIZE, Page, PageRun, ReadaheadControl
 from freepage.slab import IN_USE
 from freepage_client.nfs.errors import FATAL_ON_SERVER, os_error, status_to_errno
-from freepage_client.nfs.fattr import NfsFattr
 from freepage_client.nfs.inode import INVALID_ATIME
 from freepage_client.nfs.open_context import OpenContext, find_open_context
 from freepage_client.nfs.pagelist import FillRequest, PageIo, RunSegment, Segment, own_page
 from freepage_client.nfs.rpc import RpcTask
 from freepage_client.nfs.write import wb_page
-from freepage_proto.nfs3 import NfsStat3, ReadArgs, ReadRes
+from freepage_proto.nfs3 import Data, NfsStat3, ReadArgs, ReadRes
 from freepage_proto.rpc import Procedure
 
 if TYPE_CHECKING:
@@ -69,57 +68,67 @@ class _Reader:
         self.inode.server.stats.bytes["readpages"] += (self.io.bytes_sent + PAGE_SIZE - 1) >> PAGE_SHIFT
 
     def _do_io(self, segments: list[AnySegment]) -> None:
-        server = self.inode.server
-        first = segments[0]
-        count = sum(segment.nbytes for segment in segments)
-        fattr = server.fattr()
-        self.context.get(IN_USE)
-        args = ReadArgs(self.inode.fh, first.pos, count)
-        call = server.rpc.start(Procedure.READ, args, self.context.cred.auth)
-        server.machine.in_flight[call] = (self.context, *(segment.request for segment in segments))
-        server.machine.spawn(self._finish(segments, args, call, fattr))
+        _Read(self, segments).send()
 
-    async def _finish(self, segments: list[AnySegment], args: ReadArgs, call: RpcTask, fattr: NfsFattr) -> None:
-        inode, server = self.inode, self.inode.server
-        first_call = call
-        chunks: list[bytes | bytearray | memoryview] = []
-        good = 0
-        error = 0
-        eof = False
-        start = args.offset
-        while True:
-            try:
-                result = cast(ReadRes, await call.result())
-            except OSError as failure:
-                error = failure.errno or errno.EIO
-                break
-            fattr.attr = result.attributes
-            inode.set_cache_invalid(INVALID_ATIME)
-            inode.refresh(fattr)
-            if result.status is not NfsStat3.OK:
-                error = status_to_errno(result.status)
-                break
-            server.stats.bytes["serverread"] += result.count
-            chunks.append(result.data)
-            good += result.count
-            if result.eof:
-                eof = True
-                break
-            if result.count >= args.count:
-                break
-            server.stats.events["shortreads"] += 1
-            if not result.count:
-                error = errno.EIO
-                break
-            args = ReadArgs(args.file, start + good, args.count - result.count)
-            fattr = server.fattr()
-            call = server.rpc.start(Procedure.READ, args, self.context.cred.auth)
+
+class _Read:
+    """What one READ is to fill, and what came of it so far; a short reply is followed by another (nfs_pgio_header)."""
+
+    __slots__ = ("args", "chunks", "context", "fattr", "good", "inode", "parts_left", "segments")
+
+    def __init__(self, reader: _Reader, segments: list[AnySegment]) -> None:
+        self.inode = inode = reader.inode
+        self.context = reader.context
+        self.parts_left = reader.parts_left
+        self.segments = segments
+        self.chunks: list[Data] = []
+        self.good = 0
+        """bytes that came, all replies together"""
+        self.args = ReadArgs(inode.fh, segments[0].pos, sum(segment.nbytes for segment in segments))
+        self.context.get(IN_USE)
+        inode.server.machine.begin_io(self, (self.context, *(segment.request for segment in segments)))
+
+    def send(self) -> None:
+        server = self.inode.server
+        self.fattr = server.fattr()
+        server.rpc.start(Procedure.READ, self.args, self.context.cred.auth).then(self._done)
+
+    def _done(self, call: RpcTask) -> None:
+        """The reply to the call, or to the last of several (nfs_readpage_done, nfs_readpage_result)."""
+        inode, stats, args = self.inode, self.inode.server.stats, self.args
+        try:
+            result = cast(ReadRes, call.reply())
+        except OSError as failure:
+            self._finish(failure.errno or errno.EIO)
+            return
+        self.fattr.attr = result.attributes
+        inode.set_cache_invalid(INVALID_ATIME)
+        inode.refresh(self.fattr)
+        if result.status is not NfsStat3.OK:
+            self._finish(status_to_errno(result.status))
+            return
+        count = result.count
+        stats.bytes["serverread"] += count
+        self.chunks.append(result.data)
+        self.good += count
+        if result.eof or count >= args.count:
+            self._finish(0, result.eof)
+            return
+        stats.events["shortreads"] += 1
+        if not count:
+            self._finish(errno.EIO)
+            return
+        self.args = ReadArgs(args.file, args.offset + count, args.count - count)
+        self.send()
+
+    def _finish(self, error: int, eof: bool = False) -> None:
+        inode, chunks = self.inode, self.chunks
         if error == errno.ESTALE:
             inode.set_stale()
             inode.mark_for_revalidate()
-        data = memoryview(chunks[0] if len(chunks) == 1 else b"".join(chunks)) if chunks else memoryview(b"")
-        del server.machine.in_flight[first_call]
-        self._fill(segments, data, good, eof, error)
+        data = memoryview(chunks[0] if len(chunks) == 1 else b"".join(chunks))
+        self._fill(self.segments, data, self.good, eof, error)
+        inode.server.machine.end_io(self)
         self.context.put(IN_USE)
 
     def _fill(self, segments: list[AnySegment], data: memoryview, good: int, eof: bool, error: int) -> None:

@@ -18,13 +18,15 @@ import asyncio
 import errno
 import itertools
 from collections.abc import Callable
+from functools import partial
 
 from freepage_client.nfs.errors import os_error
 from freepage_client.nfs.iostat import IoStats, OpStats
 from freepage_client.nfs.options import MountOptions
+from freepage_client.nfs.sched import RpcWaitQueue
 from freepage_client.nfs.transport import Clock, Transport
 from freepage_proto import xdr
-from freepage_proto.eager import begin
+from freepage_proto.eager import follow
 from freepage_proto.nfs3 import NfsStat3
 from freepage_proto.rpc import (
     AuthSys,
@@ -77,6 +79,12 @@ class RpcClient:
         self.stats = stats
         self.trace: Trace | None = None
         self.in_flight = 0
+        self.soft = options.soft or options.softerr
+        self.timeo_s = min(options.timeo_ds / 10, MAX_TIMEOUT_S)
+        """the first wait of a call, and what each further one is longer"""
+        self.major_s = min(self.timeo_s * (options.retrans + 1), MAX_TIMEOUT_S)
+        self.pending = RpcWaitQueue(clock)
+        """calls that wait for their reply, for the next connection, or for a server that was busy"""
         self._client_id = client_id
         self._boot_instance = boot_instance
         self._xids = xids
@@ -103,16 +111,15 @@ class RpcClient:
     def next_header(self, auth: AuthSys) -> CallHeader:
         return CallHeader(self._client_id, self._boot_instance, next(self._xids) & 0xFFFFFFFF, auth)
 
-    def epoch(self) -> int:
-        """The connection that something sent now goes by: the lost one, until it is time for the next."""
-        return self._epoch if self.clock.now() >= self._connect_s else self._epoch - 1
+    def epoch(self, now: float) -> int:
+        """The connection that something sent ``now`` goes by: the lost one, until it is time for the next."""
+        return self._epoch if now >= self._connect_s else self._epoch - 1
 
-    def connection_lost(self, epoch: int) -> float:
+    def connection_lost(self, epoch: int, now: float) -> float:
         """A transmission of ``epoch`` found its connection gone; returns how many seconds to wait before the next.
 
         The first to notice decides when to connect again; calls that were lost with it go out at the same time.
         """
-        now = self.clock.now()
         if epoch == self._epoch:
             self._epoch += 1
             self._connect_s = max(now, self._connect_s + RECONNECT_S)
@@ -134,32 +141,37 @@ class RpcClient:
         return os_error(errno.ETIMEDOUT if self.options.softerr else errno.EIO)
 
     async def close(self) -> None:
+        self.pending.close()
         await self.transport.close()
 
 
-class _Answer:
-    """What the transmissions of one call have brought so far: nothing, a result, or how they failed."""
-
-    __slots__ = ("done", "error", "result", "waiter")
-
-    def __init__(self) -> None:
-        self.done = False
-        self.result: object = None
-        self.error: RpcError | None = None
-        self.waiter: asyncio.Future[None] | None = None
-        """of whoever waits for the answer now"""
-
-    def wake(self) -> None:
-        """The answer is there, or it has been waited for long enough."""
-        waiter = self.waiter
-        if waiter is not None and not waiter.done():
-            waiter.set_result(None)
-
-
 class RpcTask:
-    """One call under way (struct rpc_task)."""
+    """One call under way (struct rpc_task): a chain of callbacks, as in the kernel. Sent, answered or woken, done.
 
-    __slots__ = ("_answer", "_args", "_client", "_epoch", "_header", "_op", "_procedure", "_soft", "_start_s")
+    A *transmission* is one message with the call's xid. Those of one connection are as good as each other, and the
+    first reply answers the call; what comes later, or after the connection was made anew, is counted and dropped.
+    """
+
+    __slots__ = (
+        "_args",
+        "_auth",
+        "_client",
+        "_epoch",
+        "_error",
+        "_header",
+        "_major_at_s",
+        "_op",
+        "_procedure",
+        "_result",
+        "_round",
+        "_soft",
+        "_start_s",
+        "_then",
+        "_under_way",
+        "_wait_s",
+        "due_s",
+        "woken",
+    )
 
     def __init__(
         self, client: RpcClient, procedure: Procedure, args: object, auth: AuthSys, may_time_out: bool
@@ -167,138 +179,177 @@ class RpcTask:
         self._client = client
         self._procedure = procedure
         self._args = args
-        self._soft = may_time_out or client.options.soft or client.options.softerr
+        self._auth = auth
+        self._soft = client.soft or may_time_out
         self._op: OpStats = client.stats.ops[procedure]
-        self._begin(auth)
+        self._round = 0
+        """changes with whatever makes replies to earlier transmissions worthless: a lost connection, another xid"""
+        self._error: Exception | None = None
+        self._result: object = None
+        self._then: Callable[[RpcTask], None] | None = None
+        """who is told that the call is done; None while nobody has asked"""
+        self.due_s = 0.0
+        """when ``woken`` is called, while the call is in the client's queue"""
+        self.woken: Callable[[RpcTask], None] = RpcTask._timed_out
+        self._begin()
 
-    def _begin(self, auth: AuthSys) -> None:
+    # The end of a call, for those who wait for it.
+
+    @property
+    def done(self) -> bool:
+        return not self._under_way and self not in self._client.pending
+
+    def then(self, callback: Callable[[RpcTask], None]) -> None:
+        """Have ``callback`` called, once, when the call is done (rpc_call_done): now if it is."""
+        self._then = callback
+        if self.done:
+            callback(self)
+
+    def reply(self) -> object:
+        """The typed result of a call that is done. Raises OSError when there is none, as ``RpcClient.call`` says."""
+        if self._error is not None:
+            raise self._error
+        return self._result
+
+    async def result(self) -> object:
+        """Wait for the reply, and return or raise what ``reply`` does. Who stops waiting ends the retransmissions."""
+        if not self.done:
+            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._then = lambda _: None if waiter.done() else waiter.set_result(None)
+            try:
+                await waiter
+            finally:
+                self._abandon()
+        return self.reply()
+
+    def _abandon(self) -> None:
+        self._client.pending.leave(self)
+        if self._under_way:
+            self._end_of_round()
+
+    def _finish(self) -> None:
+        if self._then is not None:
+            self._then(self)
+
+    # Sending.
+
+    def _begin(self) -> None:
+        """A call with an xid of its own: the first, or the next after NFS3ERR_JUKEBOX."""
         client = self._client
         if client.trace is not None:
             client.trace(self._procedure, self._args)
-        self._header = client.next_header(auth)
-        self._op.bytes_sent += xdr.call_size(self._procedure, self._args, auth)
-        self._start_s = client.clock.now()
-        self._answer = _Answer()
+        self._header = client.next_header(self._auth)
+        self._op.bytes_sent += xdr.call_size(self._procedure, self._args, self._auth)
+        self._start_s = now = client.clock.now()
+        self._round += 1
+        self._under_way = True
         client.in_flight += 1
         xprt = client.stats.xprt
         if client.in_flight > xprt.max_slots:
             xprt.max_slots = client.in_flight
-        self._transmit()
+        self._wait_s = client.timeo_s
+        self._major_at_s = now + client.major_s
+        self._transmit(now)
 
-    def _transmit(self) -> None:
-        xprt = self._client.stats.xprt
-        self._epoch = self._client.epoch()
+    def _transmit(self, now: float) -> None:
+        client = self._client
+        xprt = client.stats.xprt
+        self._epoch = client.epoch(now)
         self._op.transmissions += 1
         xprt.sends += 1
-        xprt.in_flight_sum += self._client.in_flight
-        task = begin(self._send(self._answer))
-        if task is not None:
-            _TRANSMISSIONS.add(task)
+        xprt.in_flight_sum += client.in_flight
+        client.pending.sleep_on(self, now + self._wait_s, RpcTask._timed_out)
+        message = client.transport.call(self._procedure, self._header, self._args)
+        follow(message, partial(self._replied, self._round))
 
-    async def _send(self, answer: _Answer) -> None:
-        """One transmission. The first reply answers the call; later ones to the same xid are counted and dropped."""
-        try:
-            result = await self._client.transport.call(self._procedure, self._header, self._args)
-        except RpcTimedOut:
-            return  # the transport has given this transmission up: silence, and the retransmission timer runs anyway
-        except RpcError as error:
-            if not answer.done:
-                answer.done = True
-                answer.error = error
-                answer.wake()
-            return
-        finally:
-            _TRANSMISSIONS.discard(asyncio.current_task())
-        self._client.stats.xprt.receives += 1
-        if answer.done:
-            self._client.stats.xprt.bad_xids += 1
-        else:
-            answer.done = True
-            answer.result = result
-            answer.wake()
+    def _retransmit(self) -> None:
+        self._client.stats.xprt.retransmissions += 1
+        self._transmit(self._client.clock.now())
 
-    async def result(self) -> object:
-        """Wait for the reply, retransmitting as the mount says. NFS3ERR_JUKEBOX is asked again after five seconds."""
-        result = await self._finish()
-        while getattr(result, "status", None) is NfsStat3.JUKEBOX:
-            self._client.stats.events["delay"] += 1
-            await self._client.clock.sleep(JUKEBOX_RETRY_S)
-            self._begin(self._header.cred)
-            result = await self._finish()
-        return result
+    # What comes of it.
 
-    async def _finish(self) -> object:
+    def _replied(self, round_: int, result: object, error: Exception | None) -> None:
+        """A transmission has ended."""
+        current = self._under_way and round_ == self._round
+        if error is None:
+            xprt = self._client.stats.xprt
+            xprt.receives += 1
+            if current:
+                self._answered(result)
+            else:
+                xprt.bad_xids += 1
+        elif not isinstance(error, RpcError):
+            raise error
+        elif not current or isinstance(error, RpcTimedOut):
+            pass  # the transport has given this transmission up: silence, and the timer runs anyway
+        elif isinstance(error, RpcConnectionLost):
+            self._connection_lost(error)
+        else:  # no answer of the protocol's own, and none to come
+            self._op.errors += 1
+            self._fail(os_error(_ERRNO_OF[type(error)]), error)
+
+    def _answered(self, result: object) -> None:
         client, op = self._client, self._op
-        try:
-            result = await self._wait_and_retransmit()
-        except (RpcGarbageArgs, RpcAuthError, RpcProcedureUnavailable, RpcSystemError) as error:
-            op.errors += 1
-            raise os_error(_ERRNO_OF[type(error)]) from error
-        finally:
-            client.in_flight -= 1
-            op.ops += 1
-            elapsed = client.clock.now() - self._start_s
-            op.rtt_s += elapsed
-            op.observe(elapsed)
+        self._end_of_round()
         client.recovered()
         op.bytes_recv += xdr.reply_size(self._procedure, result)
-        if getattr(result, "status", 0):
+        status = getattr(result, "status", 0)
+        if status:
             op.errors += 1
-        return result
+            if status is NfsStat3.JUKEBOX:
+                client.stats.events["delay"] += 1
+                client.pending.sleep_on(self, client.clock.now() + JUKEBOX_RETRY_S, RpcTask._begin)
+                return
+        self._result = result
+        self._finish()
 
-    async def _wait_and_retransmit(self) -> object:
+    def _connection_lost(self, lost: RpcConnectionLost) -> None:
         client = self._client
-        timeo_s = min(client.options.timeo_ds / 10, MAX_TIMEOUT_S)
-        major_s = min(timeo_s * (client.options.retrans + 1), MAX_TIMEOUT_S)
-        wait_s = timeo_s
-        major_at_s = self._start_s + major_s
-        while True:
-            try:
-                if await self._answered_within(wait_s):
-                    return self._answer.result
-            except RpcConnectionLost as lost:
-                if self._soft and client.clock.now() >= major_at_s:
-                    raise client.give_up() from lost
-                pause_s = client.connection_lost(self._epoch)
-                if pause_s > 0.0:
-                    client.complain()
-                    await client.clock.sleep(pause_s)
-                self._answer = _Answer()
-            else:
-                if client.clock.now() < major_at_s - HALF_TICK_S:  # xprt_adjust_timeout, in jiffies
-                    wait_s = min(wait_s + timeo_s, major_s)
-                else:
-                    self._op.timeouts += 1
-                    if self._soft:
-                        raise client.give_up()
-                    client.complain()
-                    wait_s = timeo_s
-                    major_at_s = client.clock.now() + major_s
-            client.stats.xprt.retransmissions += 1
-            self._transmit()
+        now = client.clock.now()
+        if self._soft and now >= self._major_at_s:
+            self._fail(client.give_up(), lost)
+            return
+        self._round += 1
+        pause_s = client.connection_lost(self._epoch, now)
+        if pause_s > 0.0:
+            client.complain()
+            client.pending.sleep_on(self, now + pause_s, RpcTask._retransmit)
+        else:
+            self._retransmit()
 
-    async def _answered_within(self, seconds: float) -> bool:
-        """False after ``seconds`` without an answer; the transmission is left to itself, not cancelled.
+    def _timed_out(self) -> None:
+        """Nothing came for as long as one transmission may take (xprt_adjust_timeout, in jiffies)."""
+        client = self._client
+        now = client.clock.now()
+        if now < self._major_at_s - HALF_TICK_S:
+            self._wait_s = min(self._wait_s + client.timeo_s, client.major_s)
+        else:
+            self._op.timeouts += 1
+            if self._soft:
+                self._fail(client.give_up())
+                return
+            client.complain()
+            self._wait_s = client.timeo_s
+            self._major_at_s = now + client.major_s
+        self._retransmit()
 
-        Raises what the transport raised.
-        """
-        answer = self._answer
-        if not answer.done:
-            loop = asyncio.get_running_loop()
-            answer.waiter = loop.create_future()
-            timer = loop.call_later(seconds, answer.wake)
-            try:
-                await answer.waiter
-            finally:
-                timer.cancel()
-                answer.waiter = None
-        if answer.error is not None:
-            raise answer.error
-        return answer.done
+    def _fail(self, error: Exception, cause: Exception | None = None) -> None:
+        self._end_of_round()
+        error.__cause__ = cause
+        self._error = error
+        self._finish()
 
+    def _end_of_round(self) -> None:
+        """The call with this xid is over, however it ended."""
+        client, op = self._client, self._op
+        client.pending.leave(self)
+        self._under_way = False
+        client.in_flight -= 1
+        op.ops += 1
+        elapsed = client.clock.now() - self._start_s
+        op.rtt_s += elapsed
+        op.observe(elapsed)
 
-_TRANSMISSIONS: set[asyncio.Task[None] | None] = set()
-"""The event loop keeps only weak references to tasks; a transmission must live until it is answered."""
 
 _ERRNO_OF: dict[type[RpcError], int] = {
     RpcGarbageArgs: errno.EIO,

@@ -276,89 +276,19 @@ class _Writer:
             request.get(IN_USE)
             request.parts_out = 1
             request.parts_out += len(self.io.add(request, page, request.offset, request.nbytes))
-            self._part_done(request)
+            self.part_done(request)
             self.inode.server.stats.bytes["writepages"] += 1
 
     def complete(self) -> None:
         self.io.complete()
 
     def _do_io(self, segments: list[Segment]) -> None:
-        inode, server = self.inode, self.inode.server
-        if self.cond_stable and (self.io.more_io or inode.commit_list):
+        if self.cond_stable and (self.io.more_io or self.inode.commit_list):
             self.cond_stable = False
         stable = StableHow.FILE_SYNC if self.cond_stable else StableHow.UNSTABLE
-        first = segments[0]
-        data = b"".join(
-            [memoryview(piece.page.writable())[piece.offset : piece.offset + piece.nbytes] for piece in segments]
-        )
-        context = cast(WriteRequest, first.request).open_context
-        context.get(IN_USE)
-        if self.completion is not None:
-            self.completion.get()
-        fattr = server.fattr()
-        args = WriteArgs(inode.fh, first.pos, len(data), stable, data)
-        call = server.rpc.start(Procedure.WRITE, args, context.cred.auth)
-        server.machine.in_flight[call] = (context, *(piece.request for piece in segments))
-        server.machine.spawn(self._finish(segments, args, call, fattr, context))
+        _Write(self, segments, stable).send()
 
-    async def _finish(
-        self, segments: list[Segment], args: WriteArgs, call: RpcTask, fattr: NfsFattr, context: OpenContext
-    ) -> None:
-        inode, server = self.inode, self.inode.server
-        first_call = call
-        start = args.offset
-        good = 0
-        error = 0
-        committed = StableHow.FILE_SYNC
-        verf = b""
-        while True:
-            try:
-                result = cast(WriteRes, await call.result())
-            except OSError as failure:
-                error = failure.errno or errno.EIO
-                break
-            fattr.set_wcc(result.wcc)
-            if result.status is not NfsStat3.OK:
-                error = status_to_errno(result.status)
-                break
-            _write_done(inode, args, result, fattr)
-            verf = result.verf
-            committed = min(committed, result.committed)
-            if result.count >= args.count:
-                good = args.offset + args.count - start
-                break
-            server.stats.events["shortwrites"] += 1
-            if not result.count:
-                good = args.offset - start
-                error = errno.EIO
-                break
-            if result.committed is StableHow.UNSTABLE:
-                committed = StableHow.FILE_SYNC
-                args = WriteArgs(args.file, args.offset, args.count, StableHow.FILE_SYNC, args.data)
-            else:
-                data = memoryview(args.data)[result.count :]
-                args = WriteArgs(args.file, args.offset + result.count, len(data), args.stable, data)
-            fattr = server.fattr()
-            call = server.rpc.start(Procedure.WRITE, args, context.cred.auth)
-        del server.machine.in_flight[first_call]
-        done = 0
-        for piece in segments:
-            done += piece.nbytes
-            request = cast(WriteRequest, piece.request)
-            if error and good < done:
-                _mapping_set_error(request, error)
-                request.failed = True
-            elif committed is not StableHow.FILE_SYNC:
-                request.unstable = True
-                if request.verf and request.verf != verf:
-                    verf = b"\0"  # pieces written under two verifiers can match neither: write again after COMMIT
-                request.verf = verf
-            self._part_done(request)
-        if self.completion is not None:
-            self.completion.put()
-        context.put(IN_USE)
-
-    def _part_done(self, request: WriteRequest) -> None:
+    def part_done(self, request: WriteRequest) -> None:
         """One WRITE that carried a piece of the request is answered; the last one ends its page's writeback."""
         request.parts_out -= 1
         if request.parts_out:
@@ -378,6 +308,86 @@ class _Writer:
         faults = self.inode.server.machine.cache.faults
         if not faults.at("leak_subrequest", self.inode.mapping, page.index):
             request.put(IN_USE)
+
+
+class _Write:
+    """What one WRITE carries, and what came of it so far; a short one is followed by another (nfs_pgio_header)."""
+
+    __slots__ = ("args", "committed", "context", "fattr", "segments", "start", "verf", "writer")
+
+    def __init__(self, writer: _Writer, segments: list[Segment], stable: StableHow) -> None:
+        inode = writer.inode
+        self.writer = writer
+        self.segments = segments
+        self.context = context = cast(WriteRequest, segments[0].request).open_context
+        self.start = segments[0].pos
+        self.committed = StableHow.FILE_SYNC
+        """the least that a reply promised"""
+        self.verf = b""
+        data = b"".join(
+            [memoryview(piece.page.writable())[piece.offset : piece.offset + piece.nbytes] for piece in segments]
+        )
+        self.args = WriteArgs(inode.fh, self.start, len(data), stable, data)
+        context.get(IN_USE)
+        if writer.completion is not None:
+            writer.completion.get()
+        inode.server.machine.begin_io(self, (context, *(piece.request for piece in segments)))
+
+    def send(self) -> None:
+        server = self.writer.inode.server
+        self.fattr = server.fattr()
+        server.rpc.start(Procedure.WRITE, self.args, self.context.cred.auth).then(self._done)
+
+    def _done(self, call: RpcTask) -> None:
+        """The reply to the call, or to the last of several (nfs_writeback_done, nfs_writeback_result)."""
+        inode, args = self.writer.inode, self.args
+        try:
+            result = cast(WriteRes, call.reply())
+        except OSError as failure:
+            self._finish(args.offset, failure.errno or errno.EIO)
+            return
+        self.fattr.set_wcc(result.wcc)
+        if result.status is not NfsStat3.OK:
+            self._finish(args.offset, status_to_errno(result.status))
+            return
+        _write_done(inode, args, result, self.fattr)
+        self.verf = result.verf
+        self.committed = min(self.committed, result.committed)
+        if result.count >= args.count:
+            self._finish(args.offset + args.count, 0)
+            return
+        inode.server.stats.events["shortwrites"] += 1
+        if not result.count:
+            self._finish(args.offset, errno.EIO)
+            return
+        if result.committed is StableHow.UNSTABLE:
+            self.committed = StableHow.FILE_SYNC
+            self.args = WriteArgs(args.file, args.offset, args.count, StableHow.FILE_SYNC, args.data)
+        else:
+            data = memoryview(args.data)[result.count :]
+            self.args = WriteArgs(args.file, args.offset + result.count, len(data), args.stable, data)
+        self.send()
+
+    def _finish(self, end: int, error: int) -> None:
+        """Everything before position ``end`` was written."""
+        writer = self.writer
+        done = self.start
+        for piece in self.segments:
+            done += piece.nbytes
+            request = cast(WriteRequest, piece.request)
+            if error and end < done:
+                _mapping_set_error(request, error)
+                request.failed = True
+            elif self.committed is not StableHow.FILE_SYNC:
+                request.unstable = True
+                if request.verf and request.verf != self.verf:
+                    self.verf = b"\0"  # pieces written under two verifiers can match neither: again after COMMIT
+                request.verf = self.verf
+            writer.part_done(request)
+        writer.inode.server.machine.end_io(self)
+        if writer.completion is not None:
+            writer.completion.put()
+        self.context.put(IN_USE)
 
 
 def _write_done(inode: NfsInode, args: WriteArgs, result: WriteRes, fattr: NfsFattr) -> None:
@@ -484,8 +494,8 @@ def start_commit(inode: NfsInode) -> None:
     inode.commit_requests_out += len(requests)
     fattr = server.fattr()
     call = server.rpc.start(Procedure.COMMIT, CommitArgs(inode.fh), context.cred.auth)
-    server.machine.in_flight[call] = (context, *requests)
-    server.machine.spawn(_finish_commit(inode, requests, context, call, fattr))
+    server.machine.begin_io(call, (context, *requests))
+    call.then(lambda call: _commit_done(inode, requests, context, call, fattr))
 
 
 async def commit_inode(inode: NfsInode) -> None:
@@ -497,13 +507,13 @@ async def commit_inode(inode: NfsInode) -> None:
         await waiter
 
 
-async def _finish_commit(
+def _commit_done(
     inode: NfsInode, requests: list[WriteRequest], context: OpenContext, call: RpcTask, fattr: NfsFattr
 ) -> None:
     error = 0
     verf = b""
     try:
-        result = cast(CommitRes, await call.result())
+        result = cast(CommitRes, call.reply())
     except OSError as failure:
         error = failure.errno or errno.EIO
     else:
@@ -511,7 +521,7 @@ async def _finish_commit(
         inode.refresh(fattr)
         error = status_to_errno(result.status)
         verf = result.verf
-    del inode.server.machine.in_flight[call]
+    inode.server.machine.end_io(call)
     for request in requests:
         inode.server.account_unstable(-1)
         if not request.attached:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from .address_space import AddressSpace
 from .errors import RuleViolation
@@ -18,6 +19,9 @@ from .vmscan import MemCgroup
 from .vmstat import VmStat
 from .wait import CreateFuture, WaitQueue
 from .writeback import BackingDevInfo, DirtyDomain
+
+if TYPE_CHECKING:
+    from .folio import Folio
 
 
 class PageCache:
@@ -108,17 +112,19 @@ class PageCache:
 
     # -- the end of a page -------------------------------------------------------------------------------------
 
-    def free_page(self, page: Page) -> None:
+    def free_page(self, folio: Folio, off: int) -> None:
         """The last reference is gone (free_unref_page): off the LRU, uncharged. Readers keep the contents."""
-        folio, off = page.folio, page.off
         more = folio.more[off]
         if more & FREED:
-            self.violation("freed_with_references", f"page freed twice: {page.describe()}")
+            self.violation("freed_with_references", f"page freed twice: {Page(folio, off).describe()}")
             return
         if (folio.refs is not None and off in folio.refs) or more & LRU_ADD:
-            self.violation("freed_with_references", page.describe())
+            self.memcg.batches.forget(folio.pfn + off)
+            self.violation("freed_with_references", Page(folio, off).describe())
+        elif self.faults.armed and self.memcg.batches.forget(folio.pfn + off):
+            self.violation("freed_with_references", f"while in a batch: {Page(folio, off).describe()}")
         if folio.hooks is None or folio.hooks[off] == HOOK_PENDING:
-            self.violation("hook_missed", page.describe())
+            self.violation("hook_missed", Page(folio, off).describe())
         folio.more[off] = more & ~(LRU | CHARGED | REMOVED_ALIVE) | FREED
         if more & REMOVED_ALIVE:
             self.nr_removed_pages -= 1

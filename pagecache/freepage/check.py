@@ -47,15 +47,18 @@ def check_memcg(memcg: MemCgroup, caches: Iterable[PageCache]) -> None:
     for page in lruvec.active:
         assert page.lru and page.active and not page.freed, page.describe()
     waiting = Counter(
-        page for each in (batches.lru_add, batches.activate, batches.rotate, batches.deactivate_file) for page in each
+        lruvec.page(pfn)
+        for each in (batches.lru_add, batches.activate, batches.rotate, batches.deactivate_file)
+        for pfn in each
     )
     for page, references in waiting.items():
         assert page.refcount >= references and not page.freed, page.describe()
-    known = {*lruvec.inactive, *lruvec.active, *batches.lru_add}
+    adding = {lruvec.page(pfn) for pfn in batches.lru_add}
+    known = {*lruvec.inactive, *lruvec.active, *adding}
     resident = [page for cache in caches for mapping in cache.mappings for page in mapping.pages.values()]
     for page in resident:
         assert page in known, f"on no list: {page.describe()}"
-        assert page.lru == (page not in batches.lru_add), page.describe()
+        assert page.lru == (page not in adding), page.describe()
     for folio in {folio for folio in lruvec.frames if folio is not None}:
         assert folio.live == sum(not more & FREED for more in folio.more), folio
         for off, state in enumerate(folio.state):

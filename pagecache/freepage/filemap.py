@@ -48,16 +48,13 @@ def add_to_page_cache_lru(mapping: AddressSpace, index: int, *, for_write: bool 
     memcg = cache.memcg
     if memcg.zone is not None:
         memcg.zone.alloc_page(noretry=noretry)
-    if memcg.stock:
-        memcg.stock -= 1
-    else:
-        memcg.charge(noretry=noretry)
+    memcg.charge(noretry=noretry)
     page = _insert_for_write(mapping, index) if for_write else Page(_insert(mapping, index, 1), 0)
     if mapping.shadows:
         shadow = mapping.shadows.pop(index, None)
         if shadow is not None and not for_write:
             workingset_refault(memcg, page.folio, 0, shadow)
-    lru_cache_add(memcg, page)
+    lru_cache_add(memcg, page.folio, page.off)
     return page
 
 
@@ -86,17 +83,16 @@ def add_run_to_page_cache_lru(mapping: AddressSpace, index: int, nr: int) -> Fol
     cache = mapping.cache
     memcg = cache.memcg
     if memcg.zone is not None:
-        memcg.zone.alloc_page(noretry=True)
-        nr = 1
+        nr = memcg.zone.alloc_run(nr)
     nr = memcg.charge_run(nr)
     folio = _insert(mapping, index, nr)
     shadows = mapping.shadows
-    if shadows and not shadows.keys().isdisjoint(range(index, index + nr)):
+    if shadows and (nr == 1 or not shadows.keys().isdisjoint(range(index, index + nr))):
         for off in range(nr):  # each refault looks at the lists as the pages before it left them
             shadow = shadows.pop(index + off, None)
             if shadow is not None:
                 workingset_refault(memcg, folio, off, shadow)
-            lru_cache_add(memcg, Page(folio, off))
+            lru_cache_add(memcg, folio, off)
     else:
         lru_cache_add_run(memcg, folio)
     return folio
@@ -233,8 +229,8 @@ async def wait_writeback_locked(page: Page) -> None:
 # -- the one exit door -----------------------------------------------------------------------------------------
 
 
-def remove_from_page_cache(page: Page, path: RemovalPath, function: str, *, shadow: int | None = None) -> None:
-    """Send a locked page out of the cache. Every removal comes through here; does not block.
+def remove_from_page_cache(folio: Folio, off: int, path: RemovalPath, function: str, shadow: int | None = None) -> None:
+    """Send a locked page, slot `off` of its folio, out of the cache. Every removal comes through here; does not block.
 
     1. Take a_ops.freepage, while the mapping is certainly alive. 2. Remove the page from the tree and its tags.
     3. Uncharge it. 4. Call the hook: the page is still locked, and no longer visible. 5. Drop the cache's reference.
@@ -242,21 +238,21 @@ def remove_from_page_cache(page: Page, path: RemovalPath, function: str, *, shad
     `function` is the kernel function that removes, for the audit. A page somebody still holds stays charged, as in
     Linux, until its last reference goes.
     """
-    folio, off = page.folio, page.off
     state, more = folio.state, folio.more
     mapping = folio.mapping
-    assert mapping is not None and not state[off] & OUTSIDE, f"removed twice: {page.describe()}"
+    assert mapping is not None and not state[off] & OUTSIDE, f"removed twice: {Page(folio, off).describe()}"
     cache = folio.cache
     index = folio.index + off
     if not state[off] & LOCKED:
-        cache.violation("hook_page_unlocked", f"{function}: {page.describe()}")
+        cache.violation("hook_page_unlocked", f"{function}: {Page(folio, off).describe()}")
     if folio.private is not None and off in folio.private:
-        cache.violation("private_left_behind", f"{function} with private data: {page.describe()}")
+        cache.violation("private_left_behind", f"{function} with private data: {Page(folio, off).describe()}")
     if state[off] & DIRTY:
-        _account_dropped(cache, mapping, page, function)
+        _account_dropped(cache, mapping, Page(folio, off), function)
     preempt = cache.preempt
 
     freepage = mapping.a_ops.freepage
+    page = Page(folio, off)
     fault = cache.faults.strike(path, function, mapping, page) if cache.faults.armed and freepage is not None else None
     if preempt is not None:
         preempt("freepage_taken", page)
@@ -264,7 +260,7 @@ def remove_from_page_cache(page: Page, path: RemovalPath, function: str, *, shad
         freepage = fault.taken(page, freepage)
 
     host = mapping.host
-    del mapping.pages[index]
+    mapping.pages.erase(index)
     if shadow is not None:
         mapping.shadows[index] = shadow
     if mapping.dirty_tags:
@@ -309,7 +305,7 @@ def remove_from_page_cache(page: Page, path: RemovalPath, function: str, *, shad
 
     more[off] &= ~FROZEN
     if not more[off] & LRU_ADD and (folio.refs is None or off not in folio.refs):
-        cache.free_page(page)
+        cache.free_page(folio, off)
     else:
         more[off] |= REMOVED_ALIVE
         cache.nr_removed_pages += 1
@@ -353,11 +349,11 @@ async def replace_page_cache_page(old: Page, new_data: memoryview | bytes | byte
             memcg.charge()
         finally:
             old.put()
-        remove_from_page_cache(old, RemovalPath.REPLACE, "replace_page_cache_page")
+        remove_from_page_cache(old.folio, old.off, RemovalPath.REPLACE, "replace_page_cache_page")
         new = Page(_insert(mapping, index, 1), 0)
         new.fill(new_data)
         new.uptodate = True
-        lru_cache_add(memcg, new)
+        lru_cache_add(memcg, new.folio, new.off)
         new.unlock()
         return new
     finally:
@@ -402,7 +398,7 @@ def migrate_page(old: Page) -> Page:
     old.charged = False
     old.hook = HOOK_MIGRATED
     cache.migrated += 1
-    cache.free_page(old)
+    cache.free_page(old.folio, old.off)
     freepage = mapping.a_ops.freepage
     if cache.faults.armed and freepage is not None:
         fault = cache.faults.strike(RemovalPath.REPLACE, "migrate_page", mapping, new)

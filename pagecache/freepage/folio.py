@@ -59,6 +59,8 @@ SET_REFERENCED = mapped(lambda state: state | REFERENCED)
 FILLED = mapped(lambda state: (state | UPTODATE) & ~LOCKED)
 UNLOCKED = mapped(lambda state: state & ~LOCKED)
 
+_BYTE = [bytes((value,)) for value in range(256)]
+
 Buffer = memoryview | bytearray | bytes
 
 
@@ -100,8 +102,8 @@ class Folio:
         """page frame number of the first page, from insertion until all pages are freed"""
         self.live = 0
         """pages inserted and not freed"""
-        self.state = bytearray((state,)) * nr
-        self.more = bytearray((more,)) * nr
+        self.state = bytearray(_BYTE[state] * nr)
+        self.more = bytearray(_BYTE[more] * nr)
         self.hooks: bytearray | None = None
         """what the exit door did about freepage, a HOOK_* of page.py each; None: nothing yet"""
         self.data: Buffer | None = None

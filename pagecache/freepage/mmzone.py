@@ -20,6 +20,8 @@ INACTIVE = 0
 ACTIVE = 1
 _HEADS = 2
 """numbers 0 and 1 are the heads of the two lists; `next` of a head is its oldest page, `prev` its newest"""
+SINGLE_FRAMES = 64
+"""frames for folios of one page come into being in such numbers"""
 
 
 class LruList:
@@ -48,15 +50,17 @@ class LruList:
 class Lruvec:
     """The inactive and the active file list."""
 
-    __slots__ = ("active", "frames", "free", "inactive", "next", "nonresident_age", "nr", "prev")
+    __slots__ = ("active", "frames", "free", "free_single", "inactive", "next", "nonresident_age", "nr", "prev")
 
     def __init__(self) -> None:
         self.next = array("I", (INACTIVE, ACTIVE))
         self.prev = array("I", (INACTIVE, ACTIVE))
         self.frames: list[Folio | None] = [None, None]
         """frame number -> the folio it belongs to"""
+        self.free_single: list[int] = []
+        """frames not in use, for folios of one page"""
         self.free: dict[int, list[int]] = {}
-        """ranges of frames not in use: their length, a power of two -> first numbers"""
+        """ranges of frames not in use: their length, a power of two from 2 on -> first numbers"""
         self.nr = [0, 0]
         """pages on the inactive and on the active list"""
         self.nonresident_age = 0
@@ -71,6 +75,12 @@ class Lruvec:
 
     def alloc_frames(self, folio: Folio) -> None:
         """Neighbouring numbers for a folio's pages."""
+        if folio.max_nr == 1:
+            if not self.free_single:
+                self._carve()
+            folio.pfn = pfn = self.free_single.pop()
+            self.frames[pfn] = folio
+            return
         size = 1 << (folio.max_nr - 1).bit_length()
         free = self.free.get(size)
         if free:
@@ -83,10 +93,23 @@ class Lruvec:
             self.prev.extend(range(pfn, pfn + size))
         folio.pfn = pfn
 
+    def _carve(self) -> None:
+        """More frames for single pages."""
+        pfn = len(self.frames)
+        more = range(pfn, pfn + SINGLE_FRAMES)
+        self.frames.extend([None] * SINGLE_FRAMES)
+        self.next.extend(more)
+        self.prev.extend(more)
+        self.free_single.extend(reversed(more))
+
     def free_frames(self, folio: Folio) -> None:
         """None of the folio's pages is on a list any more."""
-        size = 1 << (folio.max_nr - 1).bit_length()
         pfn, folio.pfn = folio.pfn, 0
+        if folio.max_nr == 1:
+            self.frames[pfn] = None
+            self.free_single.append(pfn)
+            return
+        size = 1 << (folio.max_nr - 1).bit_length()
         self.frames[pfn : pfn + size] = [None] * size
         self.free.setdefault(size, []).append(pfn)
 
@@ -132,18 +155,42 @@ class Lruvec:
         self.prev[after] = before
         self.nr[which] -= 1
 
-    def cut_tail(self, n: int, which: int) -> list[Page]:
-        """Take the `n` oldest pages off the list, oldest first."""
+    def add_each(self, pfns: list[int], which: int) -> None:
+        """Frames to the head, one after the other."""
+        following, before = self.next, self.prev
+        newest = before[which]
+        for pfn in pfns:
+            following[newest] = pfn
+            before[pfn] = newest
+            newest = pfn
+        following[newest] = which
+        before[which] = newest
+        self.nr[which] += len(pfns)
+
+    def move(self, pfn: int, which: int, to: int) -> None:
+        """From one list to the head of the other."""
+        following, before = self.next, self.prev
+        left, right = before[pfn], following[pfn]
+        following[left] = right
+        before[right] = left
+        newest = before[to]
+        following[newest] = pfn
+        before[pfn] = newest
+        following[pfn] = to
+        before[to] = pfn
+        self.nr[which] -= 1
+        self.nr[to] += 1
+
+    def cut_tail(self, n: int, which: int) -> list[int]:
+        """Take the `n` oldest pages off the list; their frame numbers, oldest first."""
         n = min(n, self.nr[which])
-        following, frames = self.next, self.frames
+        following = self.next
         pfn = following[which]
-        pages = []
+        pfns = []
         for _ in range(n):
-            folio = frames[pfn]
-            assert folio is not None
-            pages.append(Page(folio, pfn - folio.pfn))
+            pfns.append(pfn)
             pfn = following[pfn]
         following[which] = pfn
         self.prev[pfn] = which
         self.nr[which] -= n
-        return pages
+        return pfns

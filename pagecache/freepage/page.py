@@ -220,7 +220,7 @@ class Page:
             return
         self.hold(count - 1)
         if count == 1 and folio.state[off] & OUTSIDE and not folio.more[off] & (FREED | LRU_ADD):
-            folio.cache.free_page(self)
+            folio.cache.free_page(folio, off)
 
     # -- lock and writeback ------------------------------------------------------------------------------------
 

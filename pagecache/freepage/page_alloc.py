@@ -107,6 +107,11 @@ class Zone:
             if self.nr_free_pages <= self.wmark_min and (noretry or not sc.nr_reclaimed):
                 raise NoMemory("no free page above the min watermark, and nothing to reclaim")
 
+    def alloc_run(self, nr: int) -> int:
+        """alloc_page(noretry=True) of page after page, up to where the next would wake kswapd or reclaim. How many."""
+        self.alloc_page(noretry=True)
+        return min(nr, max(self.nr_free_pages - self.wmark_low, 1))
+
     def balanced(self) -> bool:
         """pgdat_balanced: the high watermark is met."""
         return self.nr_free_pages > self.wmark_high

@@ -218,7 +218,7 @@ def read_pages(file: File, mapping: AddressSpace, runs: list[PageRun]) -> None:
         ra.size -= 1
         if ra.async_size >= 1:
             ra.async_size -= 1
-            remove_from_page_cache(page, RemovalPath.TRUNCATE, "read_pages")
+            remove_from_page_cache(page.folio, page.off, RemovalPath.TRUNCATE, "read_pages")
         page.unlock()
 
 

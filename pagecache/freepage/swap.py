@@ -2,14 +2,15 @@
 
 A page waits in the lru_add batch before it reaches a list, and the batch holds a reference: until it is drained,
 neither reclaim nor invalidate_mapping_pages can free the page. Activation, rotation and deactivation wait likewise.
-There is one set of batches per memory cgroup: the model has one CPU.
+There is one set of batches per memory cgroup: the model has one CPU. A batch lists page frame numbers, which stay the
+pages' own as long as the batch holds its references.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .folio import ACTIVE, DIRTY, FREED, LOCKED, LRU, LRU_ADD, OUTSIDE, READAHEAD, REFERENCED, WRITEBACK
+from .folio import ACTIVE, DIRTY, LOCKED, LRU, LRU_ADD, OUTSIDE, READAHEAD, REFERENCED, WRITEBACK
 from .mmzone import ACTIVE as ACTIVE_LIST
 from .mmzone import INACTIVE
 from .page import Page
@@ -26,22 +27,31 @@ PAGEVEC_SIZE = 15
 
 
 class LruBatches:
-    """The per-CPU folio batches (struct cpu_fbatches)."""
+    """The per-CPU folio batches (struct cpu_fbatches), of page frame numbers."""
 
     __slots__ = ("activate", "deactivate_file", "lru_add", "rotate")
 
     def __init__(self) -> None:
-        self.lru_add: list[Page] = []
-        self.activate: list[Page] = []
-        self.rotate: list[Page] = []
-        self.deactivate_file: list[Page] = []
+        self.lru_add: list[int] = []
+        self.activate: list[int] = []
+        self.rotate: list[int] = []
+        self.deactivate_file: list[int] = []
+
+    def forget(self, pfn: int) -> bool:
+        """The page is being freed, its frame may soon be another's. Was it in a batch, whose reference was stolen?"""
+        found = False
+        for batch in (self.lru_add, self.activate, self.rotate, self.deactivate_file):
+            while pfn in batch:
+                batch.remove(pfn)
+                found = True
+        return found
 
 
-def lru_cache_add(memcg: MemCgroup, page: Page) -> None:
+def lru_cache_add(memcg: MemCgroup, folio: Folio, off: int) -> None:
     """Queue a new page for its list (folio_add_lru); the batch takes a reference."""
-    page.folio.more[page.off] |= LRU_ADD
+    folio.more[off] |= LRU_ADD
     batch = memcg.batches.lru_add
-    batch.append(page)
+    batch.append(folio.pfn + off)
     if len(batch) >= PAGEVEC_SIZE:
         _drain_lru_add(memcg)
 
@@ -51,18 +61,18 @@ def lru_cache_add_run(memcg: MemCgroup, folio: Folio) -> None:
     batch = memcg.batches.lru_add
     nr = folio.nr
     listed = (len(batch) + nr) // PAGEVEC_SIZE * PAGEVEC_SIZE - len(batch)
+    more = folio.more
     if listed > 0:
         if batch:
             _drain_lru_add(memcg)
-        more = folio.more
         for off in range(listed):
             more[off] |= LRU
         memcg.lruvec.add_run(folio.pfn, listed, INACTIVE)
     else:
         listed = 0
     for off in range(listed, nr):
-        folio.more[off] |= LRU_ADD
-        memcg.batches.lru_add.append(Page(folio, off))
+        more[off] |= LRU_ADD
+    batch.extend(range(folio.pfn + listed, folio.pfn + nr))
 
 
 def mark_page_accessed(page: Page) -> None:
@@ -91,10 +101,9 @@ def activate_page(folio: Folio, off: int) -> None:
     memcg = folio.cache.memcg
     more = folio.more[off]
     if more & LRU:
-        page = Page(folio, off)
-        page.hold((0 if folio.refs is None else folio.refs.get(off, 0)) + 1)
+        _take(folio, off)
         batch = memcg.batches.activate
-        batch.append(page)
+        batch.append(folio.pfn + off)
         if len(batch) >= PAGEVEC_SIZE:
             _drain_activate(memcg)
     elif more & LRU_ADD:
@@ -103,31 +112,42 @@ def activate_page(folio: Folio, off: int) -> None:
     memcg.lruvec.nonresident_age += 1  # workingset_activation
 
 
-def _take(page: Page) -> None:
+def _take(folio: Folio, off: int) -> None:
     """A batch takes its reference, whatever the state of the page."""
-    folio = page.folio
-    page.hold((0 if folio.refs is None else folio.refs.get(page.off, 0)) + 1)
+    refs = folio.refs
+    if refs is None:
+        folio.refs = {off: 1}
+    else:
+        refs[off] = refs.get(off, 0) + 1
 
 
-def deactivate_file_page(page: Page) -> None:
+def _give_back(folio: Folio, off: int) -> None:
+    """A batch drops its reference."""
+    refs = folio.refs
+    if refs is not None and len(refs) == 1 and refs.get(off) == 1 and not folio.state[off] & OUTSIDE:
+        folio.refs = None
+    else:
+        Page(folio, off).put()
+
+
+def deactivate_file_page(folio: Folio, off: int) -> None:
     """Invalidation could not drop the page: a hint to reclaim it early (deactivate_file_folio)."""
-    memcg = page.folio.cache.memcg
-    _take(page)
+    memcg = folio.cache.memcg
+    _take(folio, off)
     batch = memcg.batches.deactivate_file
-    batch.append(page)
+    batch.append(folio.pfn + off)
     if len(batch) >= PAGEVEC_SIZE:
         _drain_deactivate_file(memcg)
 
 
-def rotate_reclaimable_page(page: Page) -> None:
+def rotate_reclaimable_page(folio: Folio, off: int) -> None:
     """Writeback of a page marked for reclaim ended: to the inactive tail (folio_rotate_reclaimable)."""
-    folio, off = page.folio, page.off
     if folio.state[off] & (LOCKED | DIRTY) or not folio.more[off] & LRU:
         return
     memcg = folio.cache.memcg
-    _take(page)
+    _take(folio, off)
     batch = memcg.batches.rotate
-    batch.append(page)
+    batch.append(folio.pfn + off)
     if len(batch) >= PAGEVEC_SIZE:
         _drain_rotate(memcg)
 
@@ -145,66 +165,86 @@ def lru_add_drain(memcg: MemCgroup) -> None:
         _drain_activate(memcg)
 
 
+def _emptied(batch: list[int]) -> list[int]:
+    """What is in the batch, which is empty from now on."""
+    pfns = batch[:]
+    batch.clear()
+    return pfns
+
+
 def _drain_lru_add(memcg: MemCgroup) -> None:
     lruvec = memcg.lruvec
-    pages, memcg.batches.lru_add = memcg.batches.lru_add, []
-    for page in pages:
-        folio, off = page.folio, page.off
-        more = folio.more[off]
-        if more & FREED:
-            folio.cache.violation("use_after_free", f"in the lru_add batch: {page.describe()}")
-            continue
-        folio.more[off] = more & ~LRU_ADD | LRU
-        lruvec.add(folio.pfn + off, ACTIVE_LIST if folio.state[off] & ACTIVE else INACTIVE)
-        if folio.state[off] & OUTSIDE and (folio.refs is None or off not in folio.refs):
-            folio.cache.free_page(page)
+    frames, following, before = lruvec.frames, lruvec.next, lruvec.prev
+    nr = lruvec.nr
+    for pfn in _emptied(memcg.batches.lru_add):
+        folio = frames[pfn]
+        assert folio is not None
+        off = pfn - folio.pfn
+        folio.more[off] = folio.more[off] & ~LRU_ADD | LRU
+        state = folio.state[off]
+        which = ACTIVE_LIST if state & ACTIVE else INACTIVE
+        newest = before[which]  # Lruvec.add, fifteen times without its calls
+        following[newest] = pfn
+        before[pfn] = newest
+        following[pfn] = which
+        before[which] = pfn
+        nr[which] += 1
+        if state & OUTSIDE and (folio.refs is None or off not in folio.refs):
+            folio.cache.free_page(folio, off)
 
 
 def _drain_activate(memcg: MemCgroup) -> None:
     lruvec = memcg.lruvec
-    pages, memcg.batches.activate = memcg.batches.activate, []
-    for page in pages:
-        folio, off = page.folio, page.off
+    frames, move = lruvec.frames, lruvec.move
+    for pfn in _emptied(memcg.batches.activate):
+        folio = frames[pfn]
+        if folio is None:
+            continue  # freed: somebody dropped the batch's reference
+        off = pfn - folio.pfn
         if folio.more[off] & LRU and not folio.state[off] & ACTIVE:
-            lruvec.delete(folio.pfn + off, INACTIVE)
             folio.state[off] |= ACTIVE
-            lruvec.add(folio.pfn + off, ACTIVE_LIST)
+            move(pfn, INACTIVE, ACTIVE_LIST)
             memcg.stat.pgactivate += 1
-        page.put()
+        _give_back(folio, off)
 
 
 def _drain_rotate(memcg: MemCgroup) -> None:
-    pages, memcg.batches.rotate = memcg.batches.rotate, []
-    for page in pages:
-        if page.folio.more[page.off] & LRU:
-            _move_to_inactive_tail(memcg, page)
+    frames = memcg.lruvec.frames
+    for pfn in _emptied(memcg.batches.rotate):
+        folio = frames[pfn]
+        if folio is None:
+            continue  # freed: somebody dropped the batch's reference
+        off = pfn - folio.pfn
+        if folio.more[off] & LRU:
+            _move_to_inactive_tail(memcg, folio, off)
             memcg.stat.pgrotated += 1
-        page.put()
+        _give_back(folio, off)
 
 
 def _drain_deactivate_file(memcg: MemCgroup) -> None:
     lruvec, stat = memcg.lruvec, memcg.stat
-    pages, memcg.batches.deactivate_file = memcg.batches.deactivate_file, []
-    for page in pages:
-        folio, off = page.folio, page.off
+    frames = lruvec.frames
+    for pfn in _emptied(memcg.batches.deactivate_file):
+        folio = frames[pfn]
+        if folio is None:
+            continue  # freed: somebody dropped the batch's reference
+        off = pfn - folio.pfn
         if folio.more[off] & LRU:
             state = folio.state[off]
             if state & (WRITEBACK | DIRTY):
-                lruvec.delete(folio.pfn + off, ACTIVE_LIST if state & ACTIVE else INACTIVE)
-                lruvec.add(folio.pfn + off, INACTIVE)
+                lruvec.move(pfn, ACTIVE_LIST if state & ACTIVE else INACTIVE, INACTIVE)
                 folio.state[off] = state & ~(ACTIVE | REFERENCED) | READAHEAD  # the reclaim meaning of the bit
             else:
-                _move_to_inactive_tail(memcg, page)
+                _move_to_inactive_tail(memcg, folio, off)
                 stat.pgrotated += 1
                 folio.state[off] &= ~REFERENCED
             if state & ACTIVE:
                 stat.pgdeactivate += 1
-        page.put()
+        _give_back(folio, off)
 
 
-def _move_to_inactive_tail(memcg: MemCgroup, page: Page) -> None:
-    folio, off = page.folio, page.off
-    lruvec = memcg.lruvec
-    lruvec.delete(folio.pfn + off, ACTIVE_LIST if folio.state[off] & ACTIVE else INACTIVE)
+def _move_to_inactive_tail(memcg: MemCgroup, folio: Folio, off: int) -> None:
+    lruvec, pfn = memcg.lruvec, folio.pfn + off
+    lruvec.delete(pfn, ACTIVE_LIST if folio.state[off] & ACTIVE else INACTIVE)
     folio.state[off] &= ~ACTIVE
-    lruvec.add_tail(folio.pfn + off, INACTIVE)
+    lruvec.add_tail(pfn, INACTIVE)

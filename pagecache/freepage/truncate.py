@@ -44,7 +44,7 @@ def _first_pass(mapping: AddressSpace, start: int, end: int | None, path: Remova
         for page in batch:
             _truncate_cleanup_page(page)
         for page in batch:
-            remove_from_page_cache(page, path, function)
+            remove_from_page_cache(page.folio, page.off, path, function)
         for page in batch:
             page.unlock()
     if todo:
@@ -102,7 +102,7 @@ async def _truncate(mapping: AddressSpace, lstart: int, lend: int | None, path: 
                 await wait_writeback_locked(page)
             if page.mapping is mapping:
                 _truncate_cleanup_page(page)
-                remove_from_page_cache(page, path, "filemap_remove_folio")
+                remove_from_page_cache(page.folio, page.off, path, "filemap_remove_folio")
             page.unlock()
 
 
@@ -168,7 +168,7 @@ def invalidate_mapping_pages(mapping: AddressSpace, start: int = 0, end: int | N
             if dropped:
                 count += 1
             else:
-                deactivate_file_page(page)
+                deactivate_file_page(page.folio, page.off)
         if not drained:
             lru_add_drain(cache.memcg)  # pagevec_release drains once per call, after the first batch
             drained = True
@@ -182,7 +182,7 @@ def _evict_page(page: Page) -> bool:
         return False
     if page.private is not None and not release_page(page):
         return False
-    return remove_mapping(page.cache.memcg, page, RemovalPath.DROP)
+    return remove_mapping(page.cache.memcg, page.folio, page.off, RemovalPath.DROP)
 
 
 async def invalidate_inode_pages2_range(mapping: AddressSpace, start: int = 0, end: int | None = None) -> None:
@@ -228,7 +228,7 @@ async def _invalidate_complete_page2(mapping: AddressSpace, page: Page) -> None:
         raise OSError(errno.EBUSY, "page has private data")
     if page.dirty:
         raise OSError(errno.EBUSY, "page is dirty")
-    remove_from_page_cache(page, RemovalPath.INVALIDATE, "invalidate_complete_folio2")
+    remove_from_page_cache(page.folio, page.off, RemovalPath.INVALIDATE, "invalidate_complete_folio2")
 
 
 def generic_error_remove_page(mapping: AddressSpace, page: Page) -> None:
@@ -242,4 +242,4 @@ def generic_error_remove_page(mapping: AddressSpace, page: Page) -> None:
     if page.writeback:
         raise OSError(errno.EBUSY, "page is under writeback")
     _truncate_cleanup_page(page)
-    remove_from_page_cache(page, RemovalPath.TRUNCATE, "generic_error_remove_page")
+    remove_from_page_cache(page.folio, page.off, RemovalPath.TRUNCATE, "generic_error_remove_page")

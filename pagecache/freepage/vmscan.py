@@ -290,24 +290,37 @@ def shrink_active_list(memcg: MemCgroup, nr_to_scan: int) -> None:
     """Move pages from the active tail to the inactive head. The referenced bit is left as it is."""
     lru_add_drain(memcg)
     lruvec = memcg.lruvec
-    pages = lruvec.cut_tail(nr_to_scan, ACTIVE_LIST)
-    for page in pages:
-        folio, off = page.folio, page.off
+    frames = lruvec.frames
+    pfns = lruvec.cut_tail(nr_to_scan, ACTIVE_LIST)
+    for pfn in pfns:
+        folio = frames[pfn]
+        assert folio is not None
+        off = pfn - folio.pfn
         folio.state[off] &= ~ACTIVE
         folio.more[off] |= WORKINGSET
-        lruvec.add(folio.pfn + off, INACTIVE)
-    n = len(pages)
-    memcg.stat.pgrefill += n
-    memcg.stat.pgdeactivate += n
+    lruvec.add_each(pfns, INACTIVE)
+    memcg.stat.pgrefill += len(pfns)
+    memcg.stat.pgdeactivate += len(pfns)
+
+
+def isolate_lru_folios(lruvec: Lruvec, nr_to_scan: int) -> list[tuple[Folio, int]]:
+    """Take pages off the inactive tail, oldest first: (folio, slot) of each."""
+    frames = lruvec.frames
+    isolated = []
+    for pfn in lruvec.cut_tail(nr_to_scan, INACTIVE):
+        folio = frames[pfn]
+        assert folio is not None
+        off = pfn - folio.pfn
+        folio.more[off] &= ~LRU
+        isolated.append((folio, off))
+    return isolated
 
 
 def shrink_inactive_list(memcg: MemCgroup, sc: ScanControl, nr_to_scan: int) -> int:
     """Isolate pages from the inactive tail and reclaim what can be; the rest goes back to the head of its list."""
     lru_add_drain(memcg)
     lruvec, stat = memcg.lruvec, memcg.stat
-    isolated = lruvec.cut_tail(nr_to_scan, INACTIVE)
-    for page in isolated:
-        page.folio.more[page.off] &= ~LRU
+    isolated = isolate_lru_folios(lruvec, nr_to_scan)
     if sc.kswapd:
         stat.pgscan_kswapd += len(isolated)
     else:
@@ -315,39 +328,37 @@ def shrink_inactive_list(memcg: MemCgroup, sc: ScanControl, nr_to_scan: int) -> 
     sc.nr_scanned += len(isolated)
     unqueued_dirty = 0
     reclaimed = 0
-    kept: list[Page] = []
+    kept: list[tuple[Folio, int]] = []
     shrunk: Folio | None = None
-    for page in isolated:
-        folio, off = page.folio, page.off
+    for folio, off in isolated:
         state = folio.state[off]
         if state & LOCKED:
-            kept.append(page)
+            kept.append((folio, off))
             continue
         folio.state[off] = state | LOCKED
-        if (state & DIRTY or folio.private is not None) and _is_unqueued_dirty(page):
+        if (state & DIRTY or folio.private is not None) and _is_unqueued_dirty(Page(folio, off)):
             unqueued_dirty += 1
-        if _shrink_page(memcg, page):
+        if _shrink_page(memcg, folio, off):
             reclaimed += 1
         else:
-            kept.append(page)
+            kept.append((folio, off))
         folio.state[off] &= ~LOCKED
         if folio.waiters is not None:
-            page.wake()
+            Page(folio, off).wake()
         if folio is not shrunk:
-            if shrunk is not None:
+            if shrunk is not None and shrunk.max_nr > 1:
                 shrunk.copy_down()
             shrunk = folio
     if shrunk is not None:
         shrunk.copy_down()
-    for page in kept:
-        folio, off = page.folio, page.off
+    for folio, off in kept:
         active = folio.state[off] & ACTIVE
         folio.more[off] |= LRU
         lruvec.add(folio.pfn + off, ACTIVE_LIST if active else INACTIVE)
         if active:
             lruvec.nonresident_age += 1
-        elif folio.state[off] & OUTSIDE and not page.refcount:
-            folio.cache.free_page(page)
+        elif folio.state[off] & OUTSIDE and not Page(folio, off).refcount:
+            folio.cache.free_page(folio, off)
     if sc.kswapd:
         stat.pgsteal_kswapd += reclaimed
     else:
@@ -368,27 +379,26 @@ def _is_unqueued_dirty(page: Page) -> bool:
     return dirty and not writeback
 
 
-def _shrink_page(memcg: MemCgroup, page: Page) -> bool:
+def _shrink_page(memcg: MemCgroup, folio: Folio, off: int) -> bool:
     """shrink_folio_list for one locked, isolated, unmapped file page. False: it is kept, perhaps activated."""
-    folio, off = page.folio, page.off
     state = folio.state[off]
     if state & WRITEBACK:
         folio.state[off] = state | READAHEAD  # the reclaim meaning: rotate to the inactive tail when written
-        return _activate(memcg, page)
+        return _activate(memcg, folio, off)
     folio.state[off] = state & ~REFERENCED  # a referenced page that is clean is reclaimed all the same
     if state & DIRTY:
         memcg.stat.nr_vmscan_immediate_reclaim += 1
         folio.state[off] |= READAHEAD
-        return _activate(memcg, page)
+        return _activate(memcg, folio, off)
     if state & OUTSIDE:
         return False
-    if folio.private is not None and off in folio.private and not release_page(page):
-        return _activate(memcg, page)
-    return remove_mapping(memcg, page, RemovalPath.RECLAIM)
+    if folio.private is not None and off in folio.private and not release_page(Page(folio, off)):
+        return _activate(memcg, folio, off)
+    return remove_mapping(memcg, folio, off, RemovalPath.RECLAIM)
 
 
-def _activate(memcg: MemCgroup, page: Page) -> bool:
-    page.folio.state[page.off] |= ACTIVE
+def _activate(memcg: MemCgroup, folio: Folio, off: int) -> bool:
+    folio.state[off] |= ACTIVE
     memcg.stat.pgactivate += 1
     return False
 
@@ -405,19 +415,19 @@ def release_page(page: Page) -> bool:
     return page.private is None
 
 
-def remove_mapping(memcg: MemCgroup, page: Page, path: RemovalPath) -> bool:
+def remove_mapping(memcg: MemCgroup, folio: Folio, off: int, path: RemovalPath) -> bool:
     """__remove_mapping: freeze the count at zero if only the cache and we hold the page, and send it out.
 
     Only reclaim leaves a shadow, and not in a mapping that is being evicted.
     """
-    folio, off = page.folio, page.off
     mapping = folio.mapping
     assert mapping is not None
-    if folio.state[off] & DIRTY or folio.more[off] & LRU_ADD or (folio.refs is not None and off in folio.refs):
+    more = folio.more[off]
+    if folio.state[off] & DIRTY or more & LRU_ADD or (folio.refs is not None and off in folio.refs):
         return False
-    folio.more[off] |= FROZEN
+    folio.more[off] = more | FROZEN
     shadow = None
     if path is RemovalPath.RECLAIM and not mapping.exiting:
         shadow = workingset_eviction(memcg, folio, off)
-    remove_from_page_cache(page, path, "__remove_mapping", shadow=shadow)
+    remove_from_page_cache(folio, off, path, "__remove_mapping", shadow)
     return True

@@ -532,7 +532,7 @@ def end_page_writeback(page: Page) -> None:
     assert state & WRITEBACK, f"not under writeback: {page.describe()}"
     if state & READAHEAD:
         folio.state[off] = state & ~READAHEAD
-        rotate_reclaimable_page(page)
+        rotate_reclaimable_page(folio, off)
     folio.state[off] &= ~WRITEBACK
     assert mapping is not None and not state & OUTSIDE, f"removed while under writeback: {page.describe()}"
     mapping.writeback_tags.pop(folio.index + off, None)

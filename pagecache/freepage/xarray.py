@@ -116,7 +116,8 @@ class PageTree:
             raise KeyError(index)
         return page
 
-    def __delitem__(self, index: int) -> None:
+    def erase(self, index: int) -> None:
+        """Empty an occupied slot."""
         high = index >> XA_CHUNK_SHIFT
         node = self.nodes[high]
         slot = (index & XA_CHUNK_MASK) + 1

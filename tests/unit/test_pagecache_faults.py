@@ -78,7 +78,7 @@ def lookup(fs: ToyFs, mapping: fp.AddressSpace) -> None:
     assert page.trylock()
     tasks = ToyScheduler()
     task = tasks.spawn("write", fp.generic_perform_write(fp.File(mapping), 0, bytes(PAGE_SIZE)))
-    fp.remove_from_page_cache(page, RemovalPath.TRUNCATE, "test")
+    fp.remove_from_page_cache(page.folio, page.off, RemovalPath.TRUNCATE, "test")
     page.unlock()
     tasks.run()
     if task.error is not None:

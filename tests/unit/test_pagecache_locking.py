@@ -87,7 +87,7 @@ def test_the_exit_door_is_called_with_the_table_s_paths_and_functions() -> None:
     named = {name for row in table("path") for name in row["kernel functions it names"].split(", ")}
     literals = set(re.findall(r'"(\w+)"', source))
     assert named <= literals
-    direct = re.findall(r'remove_from_page_cache\(\w+, RemovalPath\.(\w+), "(\w+)"', source)
+    direct = re.findall(r'remove_from_page_cache\([\w.]+, [\w.]+, RemovalPath\.(\w+), "(\w+)"', source)
     rows = {
         (row["path"].upper(), name) for row in table("path") for name in row["kernel functions it names"].split(", ")
     }
@@ -97,7 +97,7 @@ def test_the_exit_door_is_called_with_the_table_s_paths_and_functions() -> None:
 def test_nothing_but_the_exit_door_takes_a_page_out_of_the_tree() -> None:
     for path in PACKAGE.glob("*.py"):
         text = path.read_text(encoding="utf-8")
-        deletes = len(re.findall(r"del mapping\.pages\[|mapping\.pages\.pop\(|\.pages\.clear\(", text))
+        deletes = len(re.findall(r"\.pages\.erase\(|\.pages\.pop\(|\.pages\.clear\(", text))
         assert deletes == (1 if path.name == "filemap.py" else 0), path.name
         calls = len(re.findall(r"[^.\w]call_freepage\(", text.replace("def call_freepage(", "")))
         assert not calls or path.name in ("filemap.py", "faults.py"), path.name

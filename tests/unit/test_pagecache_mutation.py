@@ -23,13 +23,13 @@ MUTATIONS = {
     ),
     "drop the lock": ("    cache.removed[path] += 1\n", "    cache.removed[path] += 1\n    page.locked = False\n"),
     "forget the uncharge": ("        cache.memcg.uncharge(1)\n", "        pass\n"),
-    "leave the page in the tree": ("    del mapping.pages[index]\n", "    pass\n"),
+    "leave the page in the tree": ("    mapping.pages.erase(index)\n", "    pass\n"),
     "take the pointer from a freed inode": (
         "    cache.removed[path] += 1\n",
         "    with mapping.poisoned_meanwhile():\n        freepage = mapping.a_ops.freepage\n"
         "    cache.removed[path] += 1\n",
     ),
-    "keep the cache's reference": ("        cache.free_page(page)\n", "        pass\n"),
+    "keep the cache's reference": ("        cache.free_page(folio, off)\n", "        pass\n"),
     "forget the tags": ("        mapping.dirty_tags.pop(index, None)\n", "        pass\n"),
 }
 
@@ -44,7 +44,7 @@ def scenario() -> None:
     page = mapping.pages[4]
     assert page.trylock()
     fp.clear_page_dirty_for_io(page)  # as launder_page does; the tag stays until writeback starts
-    filemap.remove_from_page_cache(page, fp.RemovalPath.INVALIDATE, "test")
+    filemap.remove_from_page_cache(page.folio, page.off, fp.RemovalPath.INVALIDATE, "test")
     page.unlock()
     drive(fp.truncate_inode_pages_range(mapping, 16 * PAGE_SIZE))
     fp.lru_add_drain(fs.cache.memcg)

@@ -126,7 +126,7 @@ def test_the_mapping_is_poisoned_while_reclaim_runs_the_hook() -> None:
 
 def test_removing_an_unlocked_page_is_caught() -> None:
     fs, mapping = with_hook(release)
-    fp.remove_from_page_cache(mapping.pages[0], RemovalPath.TRUNCATE, "test")
+    fp.remove_from_page_cache(mapping.pages[0].folio, 0, RemovalPath.TRUNCATE, "test")
     assert fired(fs.cache) == {"hook_page_unlocked": 2}  # the removal, and the hook it ran
 
 
@@ -135,7 +135,7 @@ def test_removing_a_dirty_page_is_caught_and_the_counters_are_put_right() -> Non
     page = mapping.pages[0]
     fp.set_page_dirty(page)
     assert page.trylock()
-    fp.remove_from_page_cache(page, RemovalPath.INVALIDATE, "test")
+    fp.remove_from_page_cache(page.folio, page.off, RemovalPath.INVALIDATE, "test")
     page.unlock()
     assert fired(fs.cache) == {"dirty_page_dropped": 1} and fs.cache.dirty.nr_dirty == 0
     fp.check_cache(fs.cache)
@@ -146,7 +146,7 @@ def test_private_data_left_behind_is_caught() -> None:
     page = mapping.pages[0]
     page.private = object()
     assert page.trylock()
-    fp.remove_from_page_cache(page, RemovalPath.TRUNCATE, "test")
+    fp.remove_from_page_cache(page.folio, page.off, RemovalPath.TRUNCATE, "test")
     page.unlock()
     assert fired(fs.cache) == {"private_left_behind": 1}
 
@@ -160,7 +160,7 @@ def test_reference_errors_of_pages_are_caught() -> None:
     drive(fp.truncate_inode_pages_range(mapping, 0))
     page.get()
     assert fs.cache.violations["use_after_free"] == 1
-    fs.cache.free_page(page)
+    fs.cache.free_page(page.folio, page.off)
     assert fs.cache.violations["freed_with_references"] == 2
 
 
@@ -169,7 +169,7 @@ def test_a_page_freed_without_its_hook_is_caught() -> None:
     page = mapping.pages[0]
     page.get()
     fp.lru_add_drain(fs.cache.memcg)
-    del mapping.pages[0]  # somebody removes behind the exit door's back
+    mapping.pages.erase(0)  # somebody removes behind the exit door's back
     page.folio.state[page.off] |= OUTSIDE
     page.put()
     assert fired(fs.cache) == {"hook_missed": 1}

@@ -113,7 +113,7 @@ def test_a_page_truncated_while_its_lock_was_waited_for_is_not_written() -> None
     tasks = ToyScheduler()
     tasks.spawn("write", fp.do_writepages(mapping, fp.WritebackControl(True)))
     fp.cancel_dirty_page(page)
-    fp.remove_from_page_cache(page, fp.RemovalPath.TRUNCATE, "test")
+    fp.remove_from_page_cache(page.folio, page.off, fp.RemovalPath.TRUNCATE, "test")
     page.unlock()
     tasks.run()
     assert fs.written == [1] and not tasks.tasks

@@ -20,9 +20,10 @@ from freepage import (
     AddressSpaceOperations,
     MemCgroup,
     PageCache,
-    add_to_page_cache_lru,
-    mark_page_accessed,
 )
+from freepage.filemap import add_run_to_page_cache_lru
+from freepage.folio import ACTIVE, LOCKED, REFERENCED, UPTODATE
+from freepage.swap import activate_page
 from freepage_lab.bench.groups.toyfs import Inode
 from freepage_lab.bench.measure import per_item_ns
 from freepage_lab.bench.row import Bench, CannotRun, Plan, Sides
@@ -79,19 +80,26 @@ def _core(trace: list[int], capacity: int) -> Callable[[], object]:
 
 
 def _model(trace: list[int], capacity: int) -> Callable[[], object]:
-    """Everything but the data: charging, the LRU batches, both lists, shadows, reclaim, the exit door."""
+    """All but the data, which the peers do not have either: charging, batches, both lists, shadows, reclaim, exit door.
+
+    A hit is what `read_nowait` does before it copies, a miss what readahead does for a window of one page.
+    """
     cache = PageCache(now=time.monotonic, memcg=MemCgroup(capacity))
     mapping = AddressSpace(cache, Inode((max(trace) + 1) * PAGE_SIZE), AddressSpaceOperations())
 
     def run() -> None:
-        pages = mapping.pages
+        load = mapping.pages.load
         for index in trace:
-            page = pages.get(index)
-            if page is None:
-                page = add_to_page_cache_lru(mapping, index)
-                page.uptodate = True
-                page.unlock()
-            mark_page_accessed(page)
+            folio = load(index)
+            if folio is None:
+                folio = add_run_to_page_cache_lru(mapping, index, 1)
+                folio.state[0] ^= LOCKED | UPTODATE  # it was locked, and not yet uptodate
+            off = index - folio.index
+            state = folio.state[off]
+            if not state & REFERENCED:
+                folio.state[off] = state | REFERENCED
+            elif not state & ACTIVE:
+                activate_page(folio, off)
 
     return run
 

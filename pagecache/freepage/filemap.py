@@ -252,7 +252,8 @@ def remove_from_page_cache(folio: Folio, off: int, path: RemovalPath, function: 
     preempt = cache.preempt
 
     freepage = mapping.a_ops.freepage
-    page = Page(folio, off)
+    if freepage is not None or preempt is not None:
+        page = Page(folio, off)  # somebody will look at it
     fault = cache.faults.strike(path, function, mapping, page) if cache.faults.armed and freepage is not None else None
     if preempt is not None:
         preempt("freepage_taken", page)
@@ -278,7 +279,9 @@ def remove_from_page_cache(folio: Folio, off: int, path: RemovalPath, function: 
 
     cache.removed[path] += 1
     if freepage is None:
-        page.hook = HOOK_ABSENT
+        if folio.hooks is None:
+            folio.hooks = bytearray(folio.max_nr)
+        folio.hooks[off] = HOOK_ABSENT
         cache.unhooked[path] += 1
     elif cache.policy.rules and cache.policy.skips(path):
         page.hook = HOOK_SKIPPED
@@ -293,7 +296,8 @@ def remove_from_page_cache(folio: Folio, off: int, path: RemovalPath, function: 
             call_freepage(cache, path, page, freepage)
     if fault is not None and freepage is not None:
         fault.hooked(page, freepage)
-    if (folio.objects is not None or folio.fill_run is not None) and page.owns:
+    if (folio.objects is not None or folio.fill_run is not None) and Page(folio, off).owns:
+        page = Page(folio, off)
         # Nobody will release it any more: this is the leak.
         owned = page.disown()
         assert owned is not None

@@ -69,12 +69,14 @@ class ReclaimTarget:
 
     def may_deactivate(self) -> bool:
         """prepare_scan_count: pages were activated by refault since the last call, or the inactive list is short."""
-        if self.activations() != self.activations_snapshot:
-            return True
-        lruvecs = [group.lruvec for group in self.groups]
-        return inactive_is_low(
-            sum(each.nr[INACTIVE] for each in lruvecs), sum(each.nr[ACTIVE_LIST] for each in lruvecs)
-        )
+        inactive = active = 0
+        activations = self.activations_snapshot
+        for group in self.groups:
+            nr = group.lruvec.nr
+            inactive += nr[INACTIVE]
+            active += nr[ACTIVE_LIST]
+            activations -= group.stat.workingset_activate_file
+        return activations != 0 or inactive_is_low(inactive, active)
 
 
 class ScanControl:
@@ -336,9 +338,16 @@ def shrink_inactive_list(memcg: MemCgroup, sc: ScanControl, nr_to_scan: int) -> 
             kept.append((folio, off))
             continue
         folio.state[off] = state | LOCKED
-        if (state & DIRTY or folio.private is not None) and _is_unqueued_dirty(Page(folio, off)):
-            unqueued_dirty += 1
-        if _shrink_page(memcg, folio, off):
+        if state & DIRTY or folio.private is not None:
+            if _is_unqueued_dirty(Page(folio, off)):
+                unqueued_dirty += 1
+            gone = _shrink_page(memcg, folio, off)
+        elif state & (WRITEBACK | OUTSIDE):
+            gone = _shrink_page(memcg, folio, off)
+        else:
+            folio.state[off] = (state | LOCKED) & ~REFERENCED  # referenced and clean: it is reclaimed all the same
+            gone = remove_mapping(memcg, folio, off, RemovalPath.RECLAIM)
+        if gone:
             reclaimed += 1
         else:
             kept.append((folio, off))

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 XA_CHUNK_SHIFT = 6
 XA_CHUNK_SIZE = 1 << XA_CHUNK_SHIFT
 XA_CHUNK_MASK = XA_CHUNK_SIZE - 1
+_EMPTY: list[Any] = [None] * (XA_CHUNK_SIZE + 1)
 
 
 class PageTree:
@@ -56,19 +57,27 @@ class PageTree:
         return end
 
     def store_slot(self, index: int, folio: Folio) -> None:
-        """A folio that grew by one page puts it into its slot, which is empty."""
-        node = self.nodes.get(index >> XA_CHUNK_SHIFT)
-        slot = (index & XA_CHUNK_MASK) + 1
-        if node is None:
-            node = self.nodes[index >> XA_CHUNK_SHIFT] = [0]
-        if len(node) <= slot:
-            node.extend([None] * (slot + 1 - len(node)))
-        node[slot] = folio
-        node[0] += 1
+        """One page goes into its slot, which is empty."""
+        nodes, high, slot = self.nodes, index >> XA_CHUNK_SHIFT, (index & XA_CHUNK_MASK) + 1
         self.count += 1
+        if high in nodes:
+            node = nodes[high]
+            missing = slot + 1 - len(node)
+            if missing > 0:
+                node += _EMPTY[:missing]
+            node[slot] = folio
+            node[0] += 1
+        else:
+            node = _EMPTY[: slot + 1]
+            node[0] = 1
+            node[slot] = folio
+            nodes[high] = node
 
     def store(self, folio: Folio) -> None:
         """Put a new folio's pages into their slots, which are empty."""
+        if folio.nr == 1:
+            self.store_slot(folio.index, folio)
+            return
         index, end = folio.index, folio.index + folio.nr
         self.count += folio.nr
         nodes = self.nodes

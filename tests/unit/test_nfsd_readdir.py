@@ -8,17 +8,19 @@ import random
 import shutil
 import sys
 import tempfile
+import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
 
 from freepage_proto.nfs3 import NfsStat3, ReaddirArgs, ReaddirplusArgs, ReaddirRes
 from freepage_proto.rpc import Procedure
-from freepage_server.io import directory
+from freepage_server.io import listing as listings
 from freepage_server.io.directory import DirectoryStorage
 from freepage_server.nfsd.memory import MemoryStorage
+from freepage_server.nfsd.readdir import PLUS_AT_ONCE
 from nfsd_rig import KINDS, Rig
 
 P = Procedure
@@ -92,8 +94,9 @@ def test_what_is_there_throughout_is_listed_once(
     kind: str, plus: bool, serves_s: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With names of a moment ago (60 s) and with those of now (0 s), while others come, go and are renamed."""
-    monkeypatch.setattr(directory, "LONG_DIRECTORY", 100)
-    monkeypatch.setattr(directory, "LISTING_SERVES_S", serves_s)
+    monkeypatch.setattr(listings, "LONG_DIRECTORY", 100)
+    monkeypatch.setattr(listings, "LISTING_SERVES_S", serves_s)
+    monkeypatch.setattr(listings, "AT_ONCE", 50)
     chance = random.Random(f"{kind} {plus} {serves_s}")
 
     async def story() -> None:
@@ -133,7 +136,7 @@ def test_what_is_there_throughout_is_listed_once(
 
 
 def test_our_own_changes_show_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(directory, "LISTING_SETTLES_NS", -(1 << 62))  # as if the directory had been quiet for long
+    monkeypatch.setattr(listings, "LISTING_SETTLES_NS", -(1 << 62))  # as if the directory had been quiet for long
 
     async def story() -> None:
         rig = Rig("directory", tmp_path)
@@ -150,13 +153,13 @@ def test_our_own_changes_show_at_once(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_a_hundred_thousand_names(kind: str, quick_directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """While names come and go: each once, few looks at the directory, and some 100 bytes of memory a name."""
     looks = Counter[str]()
-    scan = directory._names
+    scan = listings.names_in
 
     def counted(fd: int) -> object:
         looks["scan"] += 1
         return scan(fd)
 
-    monkeypatch.setattr(directory, "_names", counted)
+    monkeypatch.setattr(listings, "names_in", counted)
 
     async def story() -> None:
         rig = Rig(kind, quick_directory)
@@ -181,7 +184,7 @@ def test_a_hundred_thousand_names(kind: str, quick_directory: Path, monkeypatch:
             if kind == "directory":
                 assert 1 <= looks["scan"] <= calls / 2, "not once for every reply"
         if isinstance(rig.storage, DirectoryStorage):
-            (kept,) = rig.storage._listings.values()
+            (kept,) = rig.storage._listings
             assert len(kept) >= MANY
             size = sum(map(sys.getsizeof, (kept.cookies, kept.inos, kept.names, *kept.names)))
             assert size < 100 * len(kept)
@@ -194,7 +197,7 @@ def test_a_hundred_thousand_names(kind: str, quick_directory: Path, monkeypatch:
 
 
 def test_long_listings_are_not_all_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(directory, "MAX_LISTED", 25)
+    monkeypatch.setattr(listings, "MAX_LISTED", 25)
 
     async def story() -> None:
         rig = Rig("directory", tmp_path)
@@ -204,10 +207,67 @@ def test_long_listings_are_not_all_kept(tmp_path: Path, monkeypatch: pytest.Monk
             for name in range(10):
                 await rig.create(b"f%d" % name, parent)
             await rig.call(P.READDIR, ReaddirArgs(parent, 0, bytes(8), 4096))
-        assert sum(map(len, rig.storage._listings.values())) == 20
-        monkeypatch.setattr(directory, "MAX_LISTED", 5)
+        assert sum(map(len, rig.storage._listings)) == 20
+        monkeypatch.setattr(listings, "MAX_LISTED", 5)
         await rig.call(P.READDIR, ReaddirArgs(rig.root, 0, bytes(8), 4096))
-        assert [len(kept) for kept in rig.storage._listings.values()] == [4], "the last is kept, however long"
+        assert [len(kept) for kept in rig.storage._listings] == [4], "the last is kept, however long"
+        rig.close()
+
+    asyncio.run(story())
+
+
+def test_a_long_directory_is_read_in_a_thread_and_sorted_in_pieces(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listings, "AT_ONCE", 10)
+    names = [b"name %d" % number for number in range(105)]
+    for name in names:
+        (tmp_path / os.fsdecode(name)).touch()
+    threads = set()
+    in_order = listings.in_order
+
+    def noted(found: Iterable[tuple[bytes, int, bool]]) -> list[listings.Found]:
+        threads.add(threading.current_thread())
+        return in_order(found)
+
+    monkeypatch.setattr(listings, "in_order", noted)
+
+    async def story() -> None:
+        rig = Rig("directory", tmp_path, offload=True)
+        (reply,) = await replies(rig, 1 << 20)
+        assert [entry.name for entry in reply.entries[2:]] == sorted(names, key=listings.cookie_of)
+        assert len(threads) == 1 and threading.current_thread() not in threads
+        rig.close()
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_others_have_their_turn_during_a_long_readdirplus(kind: str, tmp_path: Path) -> None:
+    """And what they do to the directory makes the reply older than it: the client must look again."""
+
+    async def story() -> None:
+        rig = Rig(kind, tmp_path)
+        for number in range(500):
+            await rig.create(b"%d" % number)
+        rig.clock.seconds += 1
+        await asyncio.sleep(0.02)  # the directory's next change is in another tick
+        before = await rig.getattr(rig.root)
+        plus = asyncio.ensure_future(rig.call(P.READDIRPLUS, ReaddirplusArgs(rig.root, 0, bytes(8), 1 << 20, 1 << 20)))
+        turns = 0
+        while not plus.done():
+            await asyncio.sleep(0)
+            turns += 1
+            if turns == 2:
+                await rig.create(b"new")
+        reply = await plus
+        assert len(reply.entries) in (502, 503)
+        assert turns > 500 / PLUS_AT_ONCE
+        assert reply.dir_attributes == before
+        assert (await rig.getattr(rig.root)).ctime_ns > before.ctime_ns
+        (quiet,) = await replies(rig, 1 << 20, plus=True)
+        assert quiet.dir_attributes == await rig.getattr(rig.root)
+        rig.check()
         rig.close()
 
     asyncio.run(story())

@@ -30,7 +30,6 @@ import resource
 import stat as stat_bits
 import struct
 import time
-from array import array
 from bisect import bisect_right
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -42,12 +41,11 @@ import aiofiles.os
 
 from freepage_proto.nfs3 import Data, Fattr3, FType3
 from freepage_server.io.beneath import look
+from freepage_server.io.listing import COOKIE_DOT, COOKIE_DOTDOT, COOKIE_FIRST, Listing, Listings, names_in
 from freepage_server.io.state import FLUSH_AFTER_S, INO_SIZE, MAX_PENDING, InodeTable, Record, Times
 from freepage_server.nfsd.storage import Key, Statfs, StoredEntry
 
 T = TypeVar("T")
-
-COOKIE_DOT, COOKIE_DOTDOT, COOKIE_FIRST = 1, 2, 16
 
 _TYPES = {
     stat_bits.S_IFREG: FType3.REG,
@@ -71,17 +69,6 @@ MAX_STALE = 4096
 MAX_DEPTH = 4096
 """Directories above one another; more is a circle, which a race with another program's renaming can leave behind."""
 _NOT_THERE = (errno.ENOENT, errno.ESTALE, errno.ENOTDIR)
-
-MAX_LISTINGS = 64
-"""Directories whose sorted names are kept between the READDIRs of one listing."""
-MAX_LISTED = 500_000
-"""Names kept so, in all but the last of them: some 50 MB."""
-LONG_DIRECTORY = 4096
-"""From this many names on, a listing goes on with the names of a moment ago..."""
-LISTING_SERVES_S = 5.0
-"""... if they are no older than this."""
-LISTING_SETTLES_NS = 100_000_000
-"""A directory changed this recently may change again within the same timestamp: its listing is not kept."""
 
 CLOCK_REALTIME_COARSE = 5
 """The clock that stamps inodes (Linux: ktime_get_coarse_real_ts64)."""
@@ -128,12 +115,6 @@ def _version(path: str, mode: int) -> int | None:
     finally:
         os.close(fd)
     return int(version)
-
-
-def _cookie(name: bytes) -> int:
-    """A place in the order of names that depends on the name alone: it survives every change and a restart."""
-    digest = hashlib.blake2b(name, digest_size=8, person=b"freepage-cookie").digest()
-    return (int.from_bytes(digest, "big") >> 2) + COOKIE_FIRST
 
 
 def _pread_all(fd: int, count: int, offset: int) -> bytes:
@@ -225,28 +206,6 @@ class _DataFile:
             os.close(self.fd)
 
 
-class _Listing:
-    """A directory's names in the order of their cookies, as of one (mtime, ctime).
-
-    ``current``: while the directory's times are these, its names are. ``made_s`` is monotonic. Some 100 bytes a name.
-    """
-
-    __slots__ = ("cookies", "current", "inos", "made_s", "names", "times")
-
-    def __init__(
-        self, times: tuple[int, int], current: bool, made_s: float, found: list[tuple[int, bytes, int]]
-    ) -> None:
-        self.times = times
-        self.current = current
-        self.made_s = made_s
-        self.cookies = array("Q", [cookie for cookie, _, _ in found])
-        self.names = [name for _, name, _ in found]
-        self.inos = array("Q", [ino for _, _, ino in found])
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-
 class DirectoryStorage:
     """See the module. Raises NotADirectoryError or another OSError when ``path`` cannot be exported.
 
@@ -275,7 +234,7 @@ class DirectoryStorage:
         self._by_ino: dict[int, _Node] = {}
         self._held: OrderedDict[Key, _Node] = OrderedDict()
         self._data: OrderedDict[Key, _DataFile] = OrderedDict()
-        self._listings: OrderedDict[Key, _Listing] = OrderedDict()
+        self._listings = Listings(self._run)
         self._stale: OrderedDict[Key, str] = OrderedDict()
         """where each was seen last, for `describe`"""
         self._max_nodes = MAX_NODES
@@ -350,7 +309,7 @@ class DirectoryStorage:
         with self._pinned(self._root) as fd:
             if os.fstat(fd).st_nlink == 0:
                 raise _error(errno.ESTALE)
-            next(_names(fd), None)
+            next(names_in(fd), None)
 
     def now_ns(self) -> int:
         return time.clock_gettime_ns(CLOCK_REALTIME_COARSE)
@@ -472,7 +431,7 @@ class DirectoryStorage:
         if self._by_ino.get(node.ino) is node:
             del self._by_ino[node.ino]
         self._held.pop(node.key, None)
-        self._listings.pop(node.key, None)
+        self._listings.forget(node.key)
         file = self._data.pop(node.key, None)
         if file is not None:
             file.close()
@@ -564,7 +523,7 @@ class DirectoryStorage:
         except OSError as failure:
             if failure.errno not in _NOT_THERE:
                 raise
-        for name, ino, _ in _names(directory_fd):
+        for name, ino, _ in names_in(directory_fd):
             if ino == node.ino:
                 fd = self._open_same(node, directory_fd, name)
                 self._place(node, directory, name)
@@ -595,7 +554,7 @@ class DirectoryStorage:
                 if directory.fd is None:
                     self._climb(directory)
                 assert directory.fd is not None
-                names = list(_names(directory.fd))
+                names = list(names_in(directory.fd))
             except OSError:
                 continue  # it went while we looked elsewhere, or is not ours to read
             seen += len(names)
@@ -870,39 +829,20 @@ class DirectoryStorage:
         return os.readlink(b"", dir_fd=self._fd(node))
 
     def _names_changed(self, parent: _Node) -> None:
-        listing = self._listings.get(parent.key)
-        if listing is not None:
-            listing.current = False
+        self._listings.changed(parent.key)
 
-    def _listing(self, node: _Node, *, begins: bool) -> _Listing:
-        """The names now; or, of a long directory that is being listed while it changes, those of a moment ago.
-
-        READDIR need not show what came or went after its listing began (POSIX readdir), and to read a hundred thousand
-        names again for every reply would take minutes.
-        """
+    async def _listing(self, node: _Node, *, begins: bool) -> Listing:
         st = self._fstat(node)
         times = (st.st_mtime_ns, st.st_ctime_ns)
-        now_s = time.monotonic()
-        listing = self._listings.get(node.key)
-        if listing is not None:
-            unchanged = listing.current and listing.times == times
-            recent = len(listing) >= LONG_DIRECTORY and now_s - listing.made_s < LISTING_SERVES_S
-            if unchanged or (recent and not begins):
-                self._listings.move_to_end(node.key)
-                return listing
-        found = sorted((_cookie(name), name, ino) for name, ino, _ in _names(self._fd(node)))
-        listing = _Listing(times, self.now_ns() - max(times) > LISTING_SETTLES_NS, now_s, found)
-        self._listings[node.key] = listing
-        self._listings.move_to_end(node.key)
-        while len(self._listings) > MAX_LISTINGS or (
-            len(self._listings) > 1 and sum(map(len, self._listings.values())) > MAX_LISTED
-        ):
-            self._listings.popitem(last=False)
+        listing = self._listings.find(node.key, times, begins=begins)
+        if listing is None:
+            with self._pinned(node) as fd:
+                listing = await self._listings.read(node.key, fd, times, self.now_ns())
         return listing
 
-    def readdir(self, directory: Key, cookie: int, limit: int) -> tuple[Sequence[StoredEntry], bool]:
+    async def readdir(self, directory: Key, cookie: int, limit: int) -> tuple[Sequence[StoredEntry], bool]:
         node = self._directory(directory)
-        listing = self._listing(node, begins=cookie < COOKIE_FIRST)
+        listing = await self._listing(node, begins=cookie < COOKIE_FIRST)
         found: list[StoredEntry] = []
         if cookie < COOKIE_DOT:
             found.append(StoredEntry(b".", node.ino, COOKIE_DOT, directory))
@@ -1058,17 +998,6 @@ def _identity(fd: int, st: os.stat_result) -> tuple[int | None, int | None]:
 
 def _key(ino: int, version: int | None, birth_ns: int | None) -> Key:
     return ino.to_bytes(INO_SIZE, "big") + _generation(version, birth_ns)
-
-
-def _names(directory_fd: int) -> Iterator[tuple[bytes, int, bool]]:
-    """Name, inode number and whether it is a directory, for each name in a directory given by an O_PATH descriptor."""
-    fd = os.open(f"/proc/self/fd/{directory_fd}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        with os.scandir(fd) as entries:
-            for entry in entries:
-                yield os.fsencode(entry.name), entry.inode(), entry.is_dir(follow_symlinks=False)
-    finally:
-        os.close(fd)
 
 
 def _limit(fd: int, name: str, fallback: int) -> int:

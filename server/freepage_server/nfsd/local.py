@@ -450,7 +450,7 @@ class LocalTask:
         storage = self.export.storage
         found: list[tuple[bytes, int, int]] = []
         while True:
-            batch, end = storage.readdir(file.fh.key, file.pos, 512)
+            batch, end = await storage.readdir(file.fh.key, file.pos, 512)
             for entry in batch:
                 buffer_size -= (GETDENTS_ENTRY_SIZE + len(entry.name) + 1 + 7) // 8 * 8
                 if buffer_size < 0:

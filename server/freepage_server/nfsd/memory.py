@@ -310,7 +310,7 @@ class MemoryStorage:
             raise _error(errno.EINVAL)
         return node.target
 
-    def readdir(self, directory: Key, cookie: int, limit: int) -> tuple[Sequence[StoredEntry], bool]:
+    async def readdir(self, directory: Key, cookie: int, limit: int) -> tuple[Sequence[StoredEntry], bool]:
         parent = self._directory(directory)
         listing = parent.listing
         if listing is None:

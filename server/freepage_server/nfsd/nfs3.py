@@ -315,20 +315,20 @@ class Nfs3:
 
     # --- directories ----------------------------------------------------------------------------------------------
 
-    def _readdir(self, header: CallHeader, dir: FileHandle, cookie: int, count: int, *, plus: bool) -> ReaddirRes:
+    async def _readdir(self, header: CallHeader, dir: FileHandle, cookie: int, count: int, *, plus: bool) -> ReaddirRes:
         fh = None
         with Outcome() as outcome:
             fh, cred = self.resolve(dir, header)
             self.vfs.require_readable_directory(fh, cred)
-            entries, eof = read_directory(fh, self.handles, cookie, min(count, self.max_payload), plus=plus)
+            entries, eof = await read_directory(fh, self.handles, cookie, min(count, self.max_payload), plus=plus)
             return ReaddirRes(outcome.status, fh.post(), COOKIEVERF, entries, eof)
         return ReaddirRes(outcome.status, _post(fh))
 
     async def readdir(self, header: CallHeader, args: ReaddirArgs) -> ReaddirRes:
-        return self._readdir(header, args.dir, args.cookie, args.count, plus=False)
+        return await self._readdir(header, args.dir, args.cookie, args.count, plus=False)
 
     async def readdirplus(self, header: CallHeader, args: ReaddirplusArgs) -> ReaddirRes:
-        return self._readdir(header, args.dir, args.cookie, args.maxcount, plus=True)
+        return await self._readdir(header, args.dir, args.cookie, args.maxcount, plus=True)
 
     # --- file system ----------------------------------------------------------------------------------------------
 

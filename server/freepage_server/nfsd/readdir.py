@@ -8,10 +8,13 @@ directory is cut where knfsd on ext4 would cut it.
 
 from __future__ import annotations
 
+import asyncio
+
 from freepage_proto.nfs3 import DirEntry3, NfsStat3
 from freepage_server.nfsd.errors import NfsError
 from freepage_server.nfsd.fh import Fh
 from freepage_server.nfsd.handles import HandleCodec
+from freepage_server.nfsd.storage import StoredEntry
 
 COOKIEVERF = bytes(8)
 """Cookies never go bad while the directory lives, so the verifier never changes (knfsd on ext4: zero)."""
@@ -22,7 +25,10 @@ READDIRPLUS_ENTRY_SIZE = 136
 """READDIR's 24, attributes 4 + 84, handle 4 + 4 + 16."""
 LIST_END_SIZE = 8
 
-_BATCH = 512
+PLUS_AT_ONCE = 64
+"""Entries of a READDIRPLUS, some 5 ms if nobody has looked at them before, after which others have their turn."""
+AT_ONCE = 512
+"""Entries of a READDIR."""
 
 
 def entry_size(name: bytes, plus: bool) -> int:
@@ -30,36 +36,47 @@ def entry_size(name: bytes, plus: bool) -> int:
     return (READDIRPLUS_ENTRY_SIZE if plus else READDIR_ENTRY_SIZE) + (len(name) + 3) // 4 * 4
 
 
-def read_directory(
+async def read_directory(
     fh: Fh, handles: HandleCodec, cookie: int, count: int, *, plus: bool
 ) -> tuple[tuple[DirEntry3, ...], bool]:
     """The entries after ``cookie`` that fit into ``count`` bytes, and whether they are the last.
 
+    Others may change the directory while it is read. Its attributes in ``fh`` are then those of before: the client
+    compares them with later ones, and must not take what it was told for newer than it is.
+
     Raises NfsError(TOOSMALL) when not even one fits.
     """
-    storage, export = fh.export.storage, fh.export
+    storage = fh.export.storage
+    before = fh.attributes()
     room = count - LIST_END_SIZE
     entries: list[DirEntry3] = []
     while True:
-        batch, end = storage.readdir(fh.key, cookie, _BATCH)
+        batch, end = await storage.readdir(fh.key, cookie, PLUS_AT_ONCE if plus else AT_ONCE)
         for stored in batch:
             room -= entry_size(stored.name, plus)
             if room < 0:
                 if not entries:
                     raise NfsError(NfsStat3.TOOSMALL)
-                return tuple(entries), False
+                end = False
+                break
             cookie = stored.cookie
-            if not plus:
-                entries.append(DirEntry3(stored.fileid, stored.name, cookie))
-                continue
-            try:
-                key = storage.lookup(fh.key, stored.name) if stored.key is None else stored.key
-                attributes = fh.files.attributes(export, key)
-            except OSError:
-                # Gone since it was listed: a name without attributes makes the client look it up itself.
-                entries.append(DirEntry3(stored.fileid, stored.name, cookie))
-            else:
-                handle = handles.encode(export.id, key)
-                entries.append(DirEntry3(attributes.fileid, stored.name, cookie, attributes, handle))
-        if end:
-            return tuple(entries), True
+            entries.append(_plus(fh, handles, stored) if plus else DirEntry3(stored.fileid, stored.name, cookie))
+        if end or room < 0:
+            break
+        await asyncio.sleep(0)
+    fh.fill_post_attrs()
+    if fh.after is not None and (fh.after.mtime_ns, fh.after.ctime_ns) != (before.mtime_ns, before.ctime_ns):
+        fh.after = before
+    return tuple(entries), end
+
+
+def _plus(fh: Fh, handles: HandleCodec, stored: StoredEntry) -> DirEntry3:
+    """The entry with attributes and handle."""
+    export = fh.export
+    try:
+        key = export.storage.lookup(fh.key, stored.name) if stored.key is None else stored.key
+        attributes = fh.files.attributes(export, key)
+    except OSError:
+        # Gone since it was listed: a name without attributes makes the client look it up itself.
+        return DirEntry3(stored.fileid, stored.name, stored.cookie)
+    return DirEntry3(attributes.fileid, stored.name, stored.cookie, attributes, handles.encode(export.id, key))

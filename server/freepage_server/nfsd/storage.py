@@ -112,7 +112,7 @@ class Storage(Protocol):
         """Raises EINVAL when it is not a symbolic link."""
         ...
 
-    def readdir(self, directory: Key, cookie: int, limit: int) -> tuple[Sequence[StoredEntry], bool]:
+    async def readdir(self, directory: Key, cookie: int, limit: int) -> tuple[Sequence[StoredEntry], bool]:
         """At most ``limit`` entries after ``cookie`` (0: from the start), and whether the end was reached.
 
         ``.`` and ``..`` come first, like every other entry.

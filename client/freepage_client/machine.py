@@ -104,9 +104,9 @@ class Machine:
         """Pages whose COMMIT came back with another write verifier: they were dirty again."""
         self.tasks: set[Task] = set()
         self.in_flight: dict[object, Iterable[SlabObject | SlabRun]] = {}
-        """What calls under way hold, by call: the audit's roots beside files and unwritten data."""
-        self._io = 0
-        """how many of ``in_flight`` are calls that nobody waits for"""
+        """What other calls under way hold, by call: the audit's roots beside files, unwritten data and ``begin_io``."""
+        self._io: dict[Iterable[SlabObject | SlabRun], None] = {}
+        """calls that nobody waits for"""
         self._io_ended: asyncio.Future[None] | None = None
         """of whoever waits until there are none"""
         self._gencount = 0
@@ -156,14 +156,12 @@ class Machine:
                 {"message": f"{self.hostname}: {task.exception()!r}", "exception": task.exception(), "task": task}
             )
 
-    def begin_io(self, call: object, objects: Iterable[SlabObject | SlabRun]) -> None:
-        """A READ, WRITE or COMMIT that nobody waits for goes out; ``objects`` are in use until ``end_io``."""
-        self.in_flight[call] = objects
-        self._io += 1
+    def begin_io(self, call: Iterable[SlabObject | SlabRun]) -> None:
+        """A READ, WRITE or COMMIT that nobody waits for goes out; what it yields is in use until ``end_io``."""
+        self._io[call] = None
 
-    def end_io(self, call: object) -> None:
-        del self.in_flight[call]
-        self._io -= 1
+    def end_io(self, call: Iterable[SlabObject | SlabRun]) -> None:
+        del self._io[call]
         if not self._io and self._io_ended is not None:
             self._io_ended.set_result(None)
             self._io_ended = None
@@ -317,7 +315,7 @@ class Machine:
         yield self.cred
         for task in self.tasks:
             yield task.cred
-        for objects in self.in_flight.values():
+        for objects in (*self._io, *self.in_flight.values()):
             yield from objects
         for mount in self.mounts:
             for inode in mount.inodes.values():

@@ -53,6 +53,8 @@ def mapped(change: Callable[[int], int]) -> bytes:
 
 
 READABLE = bytes_where(lambda state: state & (UPTODATE | READAHEAD | OUTSIDE) == UPTODATE)
+INSIDE = bytes_where(lambda state: not state & OUTSIDE)
+NOT_UPTODATE = bytes_where(lambda state: not state & UPTODATE)
 UNREFERENCED = bytes_where(lambda state: not state & REFERENCED)
 REFERENCED_ACTIVE = bytes_where(lambda state: state & (REFERENCED | ACTIVE) == REFERENCED | ACTIVE)
 SET_REFERENCED = mapped(lambda state: state | REFERENCED)

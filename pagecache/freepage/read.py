@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from .filemap import alloc_page_cache
 from .folio import (
     ACTIVE,
+    INSIDE,
+    NOT_UPTODATE,
     PAGE_SHIFT,
     PAGE_SIZE,
     READABLE,
@@ -270,11 +272,17 @@ def _count_hits(mapping: AddressSpace, pos: int, end: int) -> None:
     hits = 0
     index = first = pos >> PAGE_SHIFT
     last = ((end - 1) >> PAGE_SHIFT) + 1
-    while (index := pages.next_resident(index, last)) < last:
+    while index < last:
         folio = pages.load(index)
-        if folio is not None and folio.state[index - folio.index] & UPTODATE:
-            hits += 1
-        index += 1
+        if folio is None:
+            index = pages.next_resident(index, last)
+            continue
+        start = index - folio.index
+        states = folio.state[start : start + last - index]
+        if states.translate(None, INSIDE):
+            states = states[:1]  # a page further on has left, and may have another in its place
+        hits += len(states.translate(None, NOT_UPTODATE))
+        index += len(states)
     mapping.cache.hits += hits
     mapping.cache.misses += max(last - first, 0) - hits
 
@@ -296,7 +304,10 @@ def _get_read_batch(mapping: AddressSpace, index: int, last: int) -> list[Page]:
 
 
 async def _get_pages(file: File, pos: int, end: int) -> list[Page]:
-    """The next batch of uptodate pages, referenced, with the readahead decisions (filemap_get_pages)."""
+    """The next batch of uptodate pages, referenced, with the readahead decisions (filemap_get_pages).
+
+    Empty: look again.
+    """
     mapping = file.mapping
     index = pos >> PAGE_SHIFT
     last = -(-end >> PAGE_SHIFT)
@@ -333,8 +344,8 @@ async def _get_pages(file: File, pos: int, end: int) -> list[Page]:
             return batch
         page.put()
         batch.pop()
-        if batch:
-            return batch
+        if batch or (mapping.cache.preempt is None and pos < mapping.host.i_size):
+            return batch  # an empty one: what was waited for may be read as a run now
 
 
 async def _create_and_read_page(file: File, index: int) -> Page | None:

@@ -26,9 +26,15 @@ class Malformed(ValueError):
 
 
 def varint(value: int) -> bytes:
-    """`value` (0 .. 2**64 - 1) as a base-128 varint."""
+    """`value` (0 .. 2**64 - 1) as a base-128 varint. Lengths, offsets and xids have up to five bytes."""
     if value < 0x80:
         return bytes((value,))
+    if value < 1 << 14:
+        return bytes((value & 0x7F | 0x80, value >> 7))
+    if value < 1 << 21:
+        return bytes((value & 0x7F | 0x80, value >> 7 & 0x7F | 0x80, value >> 14))
+    if value < 1 << 28:
+        return bytes((value & 0x7F | 0x80, value >> 7 & 0x7F | 0x80, value >> 14 & 0x7F | 0x80, value >> 21))
     out = bytearray()
     while value >= 0x80:
         out.append(value & 0x7F | 0x80)

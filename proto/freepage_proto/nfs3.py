@@ -7,9 +7,11 @@ Every result has ``status`` first; fields that only a success carries are ``None
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import IntEnum, IntFlag
 from typing import TypeAlias
+
+from freepage_proto.message import message
 
 NFS3_FHSIZE = 64
 NFS3_COOKIEVERFSIZE = 8
@@ -98,7 +100,7 @@ class FsInfoProperties(IntFlag):
     CANSETTIME = 0x10
 
 
-@dataclass(frozen=True, slots=True)
+@message
 class Fattr3:
     """A file's attributes (RFC 1813 fattr3). ``size`` and ``used`` in bytes, times in ns, ``rdev`` (major, minor)."""
 
@@ -117,7 +119,7 @@ class Fattr3:
     rdev: tuple[int, int] = (0, 0)
 
 
-@dataclass(frozen=True, slots=True)
+@message
 class WccAttr:
     """What a file looked like just before the operation (RFC 1813 wcc_attr)."""
 
@@ -126,7 +128,7 @@ class WccAttr:
     ctime_ns: int
 
 
-@dataclass(frozen=True, slots=True)
+@message
 class WccData:
     """Weak cache consistency: before and after the operation; each is None when the server did not send it."""
 
@@ -140,7 +142,7 @@ SET_TO_SERVER_TIME = -1
 """In Sattr3: take the server's clock (RFC 1813 SET_TO_SERVER_TIME)."""
 
 
-@dataclass(frozen=True, slots=True)
+@message
 class Sattr3:
     """Attributes to set; None leaves one alone. Times in ns, or SET_TO_SERVER_TIME."""
 
@@ -155,28 +157,28 @@ class Sattr3:
 NO_SATTR = Sattr3()
 
 
-@dataclass(frozen=True, slots=True)
+@message
 class NullArgs:
     pass
 
 
-@dataclass(frozen=True, slots=True)
+@message
 class NullRes:
     pass
 
 
-@dataclass(frozen=True, slots=True)
+@message
 class GetattrArgs:
     object: FileHandle
 
 
-@dataclass(frozen=True, slots=True)
+@message
 class GetattrRes:
     status: NfsStat3
     attributes: Fattr3 | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@message
 class SetattrArgs:
     """``guard_ctime_ns``: fail with NOT_SYNC unless the object's ctime is this one; None: no guard."""
 
@@ -185,19 +187,19 @@ class SetattrArgs:
     guard_ctime_ns: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@message
 class SetattrRes:
     status: NfsStat3
     wcc: WccData = NO_WCC
 
 
-@dataclass(frozen=True, slots=True)
+@message
 class LookupArgs:
     dir: FileHandle
     name: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@message
 class LookupRes:
     status: NfsStat3
     object: FileHandle | None = None
@@ -205,39 +207,39 @@ class LookupRes:
     dir_attributes: Fattr3 | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@message
 class AccessArgs:
     object: FileHandle
     access: Access3
 
 
-@dataclass(frozen=True, slots=True)
+@message
 class AccessRes:
     status: NfsStat3
     attributes: Fattr3 | None = None
     access: Access3 = Access3(0)
 
 
-@dataclass(frozen=True, slots=True)
+@message
 class ReadlinkArgs:
     symlink: FileHandle
 
 
-@dataclass(frozen=True, slots=True)
+@message
 class ReadlinkRes:
     status: NfsStat3
     attributes: Fattr3 | None = None
     path: bytes = b""
 
 
-@dataclass(frozen=True, slots=True)
+@message
 class ReadArgs:
     file: FileHandle
     offset: int
     count: int
 
 
-@dataclass(frozen=True, slots=True)
+@message
 class ReadRes:
     status: NfsStat3
     attributes: Fattr3 | None = None
@@ -246,7 +248,7 @@ class ReadRes:
     data: Data = b""
 
 
-@dataclass(frozen=True, slots=True)
+@message
 class WriteArgs:
     file: FileHandle
     offset: int
@@ -255,7 +257,7 @@ class WriteArgs:
     data: Data = field(repr=False, default=b"")
 
 
-@dataclass(frozen=True, slots=True)
+@message
 class WriteRes:
     status: NfsStat3
     wcc: WccData = NO_WCC
@@ -264,7 +266,7 @@ class WriteRes:
     verf: bytes = b""
 
 
-@dataclass(frozen=True, slots=True)
+@message
 class CreateArgs:
     """``verf`` is used by EXCLUSIVE only, ``attributes`` by the other two modes only."""
 
@@ -275,7 +277,7 @@ class CreateArgs:
     verf: bytes = b""
 
 
-@dataclass(frozen=True, slots=True)
+@message
 class CreateRes:
     """The result of CREATE, MKDIR, SYMLINK and MKNOD alike."""
 
@@ -285,14 +287,14 @@ class CreateRes:
     dir_wcc: WccData = NO_WCC
 
 
-@dataclass(frozen=True, slots=True)
+@message
 class MkdirArgs:
     dir: FileHandle
     name: bytes
     attributes: Sattr3 = NO_SATTR
 
 
-@dataclass(frozen=True, slots=True)
+@message
 class SymlinkArgs:
     dir: FileHandle
     name: bytes
@@ -300,7 +302,7 @@ class SymlinkArgs:
     attributes: Sattr3 = NO_SATTR
 
 
-@dataclass(frozen=True, slots=True)
+@message
 class MknodArgs:
     """``type`` is CHR, BLK (with ``rdev``), SOCK or FIFO."""
 
@@ -311,7 +313,7 @@ class MknodArgs:
     rdev: tuple[int, int] = (0, 0)
 
 
-@dataclass(frozen=True, slots=True)
+@message
 class RemoveArgs:
     """The arguments of REMOVE and RMDIR."""
 
@@ -319,13 +321,13 @@ class RemoveArgs:
     name: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@message
 class RemoveRes:
     status: NfsStat3
     dir_wcc: WccData = NO_WCC
 
 
-@dataclass(frozen=True, slots=True)
+@message
 class RenameArgs:
     from_dir: FileHandle
     from_name: bytes
@@ -333,28 +335,28 @@ class RenameArgs:
     to_name: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@message
 class RenameRes:
     status: NfsStat3
     from_dir_wcc: WccData = NO_WCC
     to_dir_wcc: WccData = NO_WCC
 
 
-@dataclass(frozen=True, slots=True)
+@message
 class LinkArgs:
     file: FileHandle
     dir: FileHandle
     name: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@message
 class LinkRes:
     status: NfsStat3
     attributes: Fattr3 | None = None
     dir_wcc: WccData = NO_WCC
 
 
-@dataclass(frozen=True, slots=True)
+@message
 class ReaddirArgs:
     """``count`` is the largest reply in bytes, as XDR."""
 
@@ -364,7 +366,7 @@ class ReaddirArgs:
     count: int
 
 
-@dataclass(frozen=True, slots=True)
+@message
 class ReaddirplusArgs:
     """``dircount`` bounds the names and cookies, ``maxcount`` the whole reply, both in bytes of XDR."""
 
@@ -375,7 +377,7 @@ class ReaddirplusArgs:
     maxcount: int
 
 
-@dataclass(frozen=True, slots=True)
+@message
 class DirEntry3:
     """One name; ``attributes`` and ``object`` only ever come with READDIRPLUS, and may be None even there."""
 
@@ -386,7 +388,7 @@ class DirEntry3:
     object: FileHandle | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@message
 class ReaddirRes:
     """The result of READDIR and READDIRPLUS alike."""
 
@@ -397,12 +399,12 @@ class ReaddirRes:
     eof: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@message
 class FsstatArgs:
     root: FileHandle
 
 
-@dataclass(frozen=True, slots=True)
+@message
 class FsstatRes:
     status: NfsStat3
     attributes: Fattr3 | None = None
@@ -415,12 +417,12 @@ class FsstatRes:
     invarsec: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@message
 class FsinfoArgs:
     root: FileHandle
 
 
-@dataclass(frozen=True, slots=True)
+@message
 class FsinfoRes:
     status: NfsStat3
     attributes: Fattr3 | None = None
@@ -436,12 +438,12 @@ class FsinfoRes:
     properties: FsInfoProperties = FsInfoProperties(0)
 
 
-@dataclass(frozen=True, slots=True)
+@message
 class PathconfArgs:
     object: FileHandle
 
 
-@dataclass(frozen=True, slots=True)
+@message
 class PathconfRes:
     status: NfsStat3
     attributes: Fattr3 | None = None
@@ -453,7 +455,7 @@ class PathconfRes:
     case_preserving: bool = True
 
 
-@dataclass(frozen=True, slots=True)
+@message
 class CommitArgs:
     """``offset`` and ``count`` in bytes; 0 and 0 mean the whole file."""
 
@@ -462,7 +464,7 @@ class CommitArgs:
     count: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@message
 class CommitRes:
     status: NfsStat3
     wcc: WccData = NO_WCC

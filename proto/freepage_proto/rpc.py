@@ -7,8 +7,9 @@ packages turn them into protobuf messages.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
+
+from freepage_proto.message import message
 
 AUTH_SYS_MAX_GIDS = 16
 """RFC 5531 appendix A: an AUTH_SYS credential carries at most 16 supplementary groups."""
@@ -93,7 +94,7 @@ NFS3_PROCEDURES: tuple[Procedure, ...] = tuple(p for p in Procedure if p.program
 """The 22 procedures of NFSv3, in protocol order."""
 
 
-@dataclass(frozen=True, slots=True)
+@message
 class AuthSys:
     """An AUTH_SYS credential (RFC 5531 appendix A): who is asking.
 
@@ -111,7 +112,7 @@ class AuthSys:
         return cls(uid, gid, gids[:AUTH_SYS_MAX_GIDS], machine_name)
 
 
-@dataclass(frozen=True, slots=True)
+@message
 class CallHeader:
     """Who calls and which call this is.
 

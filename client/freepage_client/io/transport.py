@@ -9,8 +9,8 @@ gRPC retries nothing by itself: retransmission with the same xid is the NFS clie
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass, field
+from time import monotonic
 
 import grpc
 import grpc.aio
@@ -105,7 +105,7 @@ class CallStats:
         if status:
             if isinstance(status, NfsStat3):
                 self.error_replies[status] += 1
-        elif isinstance(result, WriteRes | CommitRes):
+        elif isinstance(result, (WriteRes, CommitRes)):  # a union is made anew each time
             before = self._verifiers.get(server)
             if before != result.verf:
                 self._verifiers[server] = result.verf
@@ -204,8 +204,7 @@ class GrpcTransport:
             raise RpcConnectionLost(f"the connection to {self._channel.address} is closed")
         stats = self._stats[procedure]
         stats.calls += 1
-        loop = asyncio.get_running_loop()
-        start_s = loop.time()
+        start_s = monotonic()
         answered = False
         try:
             reply = await self._channel.methods[procedure](request, timeout=self._network.call_deadline_s)
@@ -218,7 +217,7 @@ class GrpcTransport:
             raise RpcConnectionLost(f"the connection to {self._channel.address} is closed") from error
         finally:
             if answered:
-                stats.latency.observe(loop.time() - start_s)
+                stats.latency.observe(monotonic() - start_s)
             else:
                 stats.failures += 1
         return result

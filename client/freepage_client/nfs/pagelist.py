@@ -151,8 +151,8 @@ class RunSegment:
 class PageIo:
     """Collects contiguous pieces until one must wait for the next call (struct nfs_pageio_descriptor).
 
-    ``do_io(segments)`` sends what was collected. ``more_io`` is set, for good, once something had to be cut: by the
-    size, by a byte gap or by another owner; a gap between page indices does not count (``cond_complete``).
+    ``do_io(segments, nbytes)`` sends what was collected. ``more_io`` is set, for good, once something had to be cut: by
+    the size, by a byte gap or by another owner; a gap between page indices does not count (``cond_complete``).
     """
 
     __slots__ = ("_compatible", "_count", "_do_io", "_end", "_segments", "_size", "bytes_sent", "more_io")
@@ -160,7 +160,7 @@ class PageIo:
     def __init__(
         self,
         size: int,
-        do_io: Callable[[list[Any]], None],
+        do_io: Callable[[list[Any], int], None],
         compatible: Callable[[Segment, Segment], bool] | None = None,
     ) -> None:
         self._size = size
@@ -202,11 +202,15 @@ class PageIo:
                 self.more_io = True
                 self._flush()
                 continue
-            part = pages.part(0, min(fits, pages.nr))
-            self._segments.append(RunSegment(SlabRun(ledger, FillRequest, part.nr, cred, IN_USE, "read"), part))
-            self._count += part.nr << PAGE_SHIFT
-            self._end = pos + (part.nr << PAGE_SHIFT)
-            pages = pages.part(part.nr, pages.nr)
+            nr = pages.nr
+            part = pages if nr <= fits else pages.part(0, fits)
+            segment = RunSegment(SlabRun(ledger, FillRequest, part.nr, cred, IN_USE, "read"), part)
+            self._segments.append(segment)
+            self._count += segment.nbytes
+            self._end = pos + segment.nbytes
+            if part is pages:
+                return
+            pages = pages.part(fits, nr)
 
     def cond_complete(self, index: int) -> None:
         """Send what is collected unless page ``index`` is the next one after it."""
@@ -231,6 +235,6 @@ class PageIo:
     def _flush(self) -> None:
         if self._segments:
             segments, self._segments = self._segments, []
-            self.bytes_sent += self._count
-            self._count = 0
-            self._do_io(segments)
+            nbytes, self._count = self._count, 0
+            self.bytes_sent += nbytes
+            self._do_io(segments, nbytes)

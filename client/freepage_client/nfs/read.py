@@ -7,9 +7,10 @@ readahead that lie side by side go out together, cut at rsize, all in flight at 
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, cast
 
-from freepage import PAGE_SHIFT, PAGE_SIZE, Page, PageRun, ReadaheadControl
+from freepage import PAGE_SHIFT, PAGE_SIZE, Page, PageRun, ReadaheadControl, SlabObject, SlabRun
 from freepage.slab import IN_USE
 from freepage_client.nfs.errors import FATAL_ON_SERVER, os_error, status_to_errno
 from freepage_client.nfs.inode import INVALID_ATIME
@@ -59,16 +60,18 @@ class _Reader:
         whole = 0
         if not inode.server.rsize % PAGE_SIZE:
             whole = min(max(-(-inode.i_size >> PAGE_SHIFT) - run.index, 0), run.nr)
-            self.io.add_run(run.part(0, whole), self.context.cred, inode.server.machine.cache.ledger)
-        for page in run.part(whole, run.nr).pages():
-            self.add_page(page)
+            if whole:
+                self.io.add_run(run.part(0, whole), self.context.cred, inode.server.machine.cache.ledger)
+        if whole < run.nr:
+            for page in run.part(whole, run.nr).pages():
+                self.add_page(page)
 
     def complete(self) -> None:
         self.io.complete()
         self.inode.server.stats.bytes["readpages"] += (self.io.bytes_sent + PAGE_SIZE - 1) >> PAGE_SHIFT
 
-    def _do_io(self, segments: list[AnySegment]) -> None:
-        _Read(self, segments).send()
+    def _do_io(self, segments: list[AnySegment], nbytes: int) -> None:
+        _Read(self, segments, nbytes).send()
 
 
 class _Read:
@@ -76,7 +79,7 @@ class _Read:
 
     __slots__ = ("args", "chunks", "context", "fattr", "good", "inode", "parts_left", "segments")
 
-    def __init__(self, reader: _Reader, segments: list[AnySegment]) -> None:
+    def __init__(self, reader: _Reader, segments: list[AnySegment], nbytes: int) -> None:
         self.inode = inode = reader.inode
         self.context = reader.context
         self.parts_left = reader.parts_left
@@ -84,9 +87,15 @@ class _Read:
         self.chunks: list[Data] = []
         self.good = 0
         """bytes that came, all replies together"""
-        self.args = ReadArgs(inode.fh, segments[0].pos, sum(segment.nbytes for segment in segments))
+        self.args = ReadArgs(inode.fh, segments[0].pos, nbytes)
         self.context.get(IN_USE)
-        inode.server.machine.begin_io(self, (self.context, *(segment.request for segment in segments)))
+        inode.server.machine.begin_io(self)
+
+    def __iter__(self) -> Iterator[SlabObject | SlabRun]:
+        """What the call holds."""
+        yield self.context
+        for segment in self.segments:
+            yield segment.request
 
     def send(self) -> None:
         server = self.inode.server
@@ -171,15 +180,16 @@ class _Read:
 
     def _fill_run(self, segment: RunSegment, data: memoryview, at: int, filled: int, error: int) -> None:
         """The first ``filled`` pages get their bytes, from byte ``at`` of the reply on; the others failed."""
-        ok = segment.pages.part(0, filled)
+        pages = segment.pages
         if filled:
+            ok = pages if filled == pages.nr else pages.part(0, filled)
             ok.fill(data, at)
             ok.own(segment.request)
             ok.mark_uptodate_and_unlock()
-        if filled == segment.pages.nr:
+        if filled == pages.nr:
             return
         self.context.error = error
-        for at, page in enumerate(segment.pages.pages()[filled:], filled):
+        for at, page in enumerate(pages.pages()[filled:], filled):
             if error in FATAL_ON_SERVER and error != errno.ETIMEDOUT:
                 page.error = True
             segment.request.put(at, IN_USE)

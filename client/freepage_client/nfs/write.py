@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, cast
 
 from freepage import (
@@ -21,6 +21,7 @@ from freepage import (
     PAGE_SIZE,
     AddressSpace,
     Page,
+    SlabObject,
     WritebackControl,
     clear_page_dirty_for_io,
     end_page_writeback,
@@ -39,7 +40,6 @@ from freepage_client.nfs.inode import (
     INVALID_MODE,
     INVALID_SIZE,
 )
-from freepage_client.nfs.open_context import OpenContext
 from freepage_client.nfs.pagelist import PageIo, Segment, WriteRequest, own_page
 from freepage_client.nfs.rpc import RpcTask
 from freepage_proto.nfs3 import CommitArgs, CommitRes, NfsStat3, StableHow, WriteArgs, WriteRes
@@ -282,7 +282,7 @@ class _Writer:
     def complete(self) -> None:
         self.io.complete()
 
-    def _do_io(self, segments: list[Segment]) -> None:
+    def _do_io(self, segments: list[Segment], nbytes: int) -> None:
         if self.cond_stable and (self.io.more_io or self.inode.commit_list):
             self.cond_stable = False
         stable = StableHow.FILE_SYNC if self.cond_stable else StableHow.UNSTABLE
@@ -331,7 +331,13 @@ class _Write:
         context.get(IN_USE)
         if writer.completion is not None:
             writer.completion.get()
-        inode.server.machine.begin_io(self, (context, *(piece.request for piece in segments)))
+        inode.server.machine.begin_io(self)
+
+    def __iter__(self) -> Iterator[SlabObject]:
+        """What the call holds."""
+        yield self.context
+        for piece in self.segments:
+            yield piece.request
 
     def send(self) -> None:
         server = self.writer.inode.server
@@ -487,15 +493,7 @@ def start_commit(inode: NfsInode) -> None:
         del inode.commit_list[request]
         request.busy = True
         request.get(IN_USE)
-    server = inode.server
-    context = requests[0].open_context
-    context.get(IN_USE)
-    inode.commit_rpcs_out += 1
-    inode.commit_requests_out += len(requests)
-    fattr = server.fattr()
-    call = server.rpc.start(Procedure.COMMIT, CommitArgs(inode.fh), context.cred.auth)
-    server.machine.begin_io(call, (context, *requests))
-    call.then(lambda call: _commit_done(inode, requests, context, call, fattr))
+    _Commit(inode, requests).send()
 
 
 async def commit_inode(inode: NfsInode) -> None:
@@ -507,45 +505,69 @@ async def commit_inode(inode: NfsInode) -> None:
         await waiter
 
 
-def _commit_done(
-    inode: NfsInode, requests: list[WriteRequest], context: OpenContext, call: RpcTask, fattr: NfsFattr
-) -> None:
-    error = 0
-    verf = b""
-    try:
-        result = cast(CommitRes, call.reply())
-    except OSError as failure:
-        error = failure.errno or errno.EIO
-    else:
-        fattr.set_wcc(result.wcc)
-        inode.refresh(fattr)
-        error = status_to_errno(result.status)
-        verf = result.verf
-    inode.server.machine.end_io(call)
-    for request in requests:
-        inode.server.account_unstable(-1)
-        if not request.attached:
-            pass  # truncated meanwhile
-        elif error:
-            _mapping_set_error(request, error)
-            remove_request(request)
-        elif request.verf == verf:
-            remove_request(request)
+class _Commit:
+    """What one COMMIT covers (struct nfs_commit_data)."""
+
+    __slots__ = ("context", "fattr", "inode", "requests")
+
+    def __init__(self, inode: NfsInode, requests: list[WriteRequest]) -> None:
+        self.inode = inode
+        self.requests = requests
+        self.context = requests[0].open_context
+        self.context.get(IN_USE)
+        inode.commit_rpcs_out += 1
+        inode.commit_requests_out += len(requests)
+        inode.server.machine.begin_io(self)
+
+    def __iter__(self) -> Iterator[SlabObject]:
+        """What the call holds."""
+        yield self.context
+        yield from self.requests
+
+    def send(self) -> None:
+        inode = self.inode
+        self.fattr = inode.server.fattr()
+        inode.server.rpc.start(Procedure.COMMIT, CommitArgs(inode.fh), self.context.cred.auth).then(self._done)
+
+    def _done(self, call: RpcTask) -> None:
+        """The data are safe, or have to be sent again (nfs_commit_release_pages)."""
+        inode, server = self.inode, self.inode.server
+        error = 0
+        verf = b""
+        try:
+            result = cast(CommitRes, call.reply())
+        except OSError as failure:
+            error = failure.errno or errno.EIO
         else:
-            filemap_dirty_page(request.page)
-            inode.redirtied_pages += 1
-            inode.server.machine.resent_pages += 1
-        request.unlock()
-        request.put(IN_USE)
-    inode.server.update_congestion()
-    inode.commit_rpcs_out -= 1
-    inode.commit_requests_out -= len(requests)
-    if not inode.commit_rpcs_out:
-        waiters, inode.commit_waiters = inode.commit_waiters, []
-        for waiter in waiters:
-            if not waiter.done():
-                waiter.set_result(None)
-    context.put(IN_USE)
+            self.fattr.set_wcc(result.wcc)
+            inode.refresh(self.fattr)
+            error = status_to_errno(result.status)
+            verf = result.verf
+        server.machine.end_io(self)
+        for request in self.requests:
+            server.account_unstable(-1)
+            if not request.attached:
+                pass  # truncated meanwhile
+            elif error:
+                _mapping_set_error(request, error)
+                remove_request(request)
+            elif request.verf == verf:
+                remove_request(request)
+            else:
+                filemap_dirty_page(request.page)
+                inode.redirtied_pages += 1
+                server.machine.resent_pages += 1
+            request.unlock()
+            request.put(IN_USE)
+        server.update_congestion()
+        inode.commit_rpcs_out -= 1
+        inode.commit_requests_out -= len(self.requests)
+        if not inode.commit_rpcs_out:
+            waiters, inode.commit_waiters = inode.commit_waiters, []
+            for waiter in waiters:
+                if not waiter.done():
+                    waiter.set_result(None)
+        self.context.put(IN_USE)
 
 
 async def write_inode(mapping: AddressSpace, wbc: WritebackControl) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from freepage import PAGE_SHIFT, AuditReport, MemCgroup, PageCache, SlabObject
+from freepage_proto.message import message
 from freepage_proto.mount3 import DumpRes, ExportRes, MntArgs, MntRes, UmntArgs
 from freepage_proto.nfs3 import (
     AccessArgs,
@@ -65,7 +66,7 @@ MAX_INSTANCES = 8
 """How many of each."""
 
 
-@dataclass(frozen=True, slots=True)
+@message
 class Caller(CallHeader):
     """A header of which it matters where it came from."""
 

@@ -42,6 +42,7 @@ from freepage_proto.rpc import AuthSys, CallHeader, Procedure, RpcConnectionLost
 from freepage_runtime.control import ControlService, TokenGuard
 from freepage_runtime.limits import server_options
 from freepage_server.io import service as service_module
+from freepage_server.io import slowpeers
 from freepage_server.io.service import MAX_REQUEST_BYTES, SERVER_OPTIONS, NfsService, make_server
 from freepage_server.io.slowpeers import SlowPeers
 from freepage_server.nfsd import lockd
@@ -92,6 +93,14 @@ class Door:
             assert await transport.call(P.NULL, HEADER, NullArgs()) == NullRes()
         finally:
             await transport.close()
+
+    async def when_there_is_room(self) -> None:
+        """The same, once gRPC has cleared away what has ended: a little after the reply (grpcio 1.76)."""
+        while True:
+            try:
+                return await self.null()
+            except RpcConnectionLost:
+                await asyncio.sleep(0.01)
 
 
 @asynccontextmanager
@@ -196,7 +205,7 @@ def test_more_calls_than_there_are_places_are_refused_and_may_come_again() -> No
                 await d.null()
             d.nfsd.gate.set()
             await asyncio.gather(*calls)
-            await d.null()
+            await d.when_there_is_room()
 
     run(story)
 
@@ -251,9 +260,22 @@ def test_too_many_bytes_waiting_are_refused(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.parametrize("what", ["a request that does not end", "a reply that nobody takes"])
-def test_a_call_that_does_not_move_is_broken_off_and_its_place_is_free(what: str) -> None:
+@pytest.mark.parametrize("names", ["as expected", "others"])
+def test_a_call_that_does_not_move_is_broken_off_and_its_place_is_free(
+    what: str, names: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever gRPC calls its tasks: that is learned from the first call."""
+    if names == "others":
+        monkeypatch.setattr(slowpeers, "INNER", "inner")
+        monkeypatch.setattr(slowpeers, "OUTER", "outer")
+
     async def story() -> None:
         async with door(max_calls=2) as d, await BadPeer.connect(d.port) as peer:
+            seconds = [0.0]
+            slow = SlowPeers(lambda: d.service._executing, lambda: seconds[0], patience_s=10.0)
+            if names == "others":
+                d.service.slow_peers = slow
+                await d.null()
             peer.shake_hands(window=0)
             request = METHODS[P.READ].encode_call(HEADER, ReadArgs(b"h", 0, 1))
             for stream in (1, 3):
@@ -266,8 +288,6 @@ def test_a_call_that_does_not_move_is_broken_off_and_its_place_is_free(what: str
                     await d.null()
                 except RpcConnectionLost:
                     break  # both places are taken
-            seconds = [0.0]
-            slow = SlowPeers(lambda: d.service._executing, lambda: seconds[0], patience_s=10.0)
             dropped = slow.sweep()
             seconds[0] = 9.0
             dropped += slow.sweep()
@@ -276,12 +296,7 @@ def test_a_call_that_does_not_move_is_broken_off_and_its_place_is_free(what: str
                 seconds[0] += 5.0
                 slow.sweep()
                 await asyncio.sleep(0)
-            while True:
-                try:
-                    await d.null()
-                    break
-                except RpcConnectionLost:
-                    await asyncio.sleep(0.01)
+            await d.when_there_is_room()
             assert slow.dropped >= 2
 
     run(story)

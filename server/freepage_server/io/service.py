@@ -179,6 +179,7 @@ class NfsService:
         """The call's result, when it is there; ``size`` is that of its request in bytes."""
         task = asyncio.current_task()
         assert task is not None
+        self.slow_peers.learn(task)
         self._executing.add(task)
         self._bytes += size
         try:

@@ -95,8 +95,10 @@ class Mount:
 
     def umount(self) -> str:
         """Unmount; what was left behind, "" if nothing."""
-        self.mounted = False
-        return freepage("umount", str(self.path), check=False).stderr
+        left = freepage("umount", str(self.path), check=False).stderr
+        # Asked of the kernel's table: a mount whose server has gone would answer stat(2) when that comes back.
+        self.mounted = f" {self.path} " in Path("/proc/self/mounts").read_text()
+        return left
 
     def finish(self) -> None:
         """The end of a suite that ran with the hook on: nothing leaked, nothing is left."""
@@ -109,16 +111,15 @@ class Mount:
 
 @contextlib.contextmanager
 def mounted(source: str, path: Path, options: str = "", *more: str) -> Iterator[Mount]:
-    """A mount that ends well with the block; if the block fails, it merely ends."""
+    """A mount that ends well with the block; if that or the block fails, it merely ends."""
     mount = Mount(source, path, options, *more)
     try:
         yield mount
-    except BaseException:
+        if mount.mounted:
+            mount.finish()
+    finally:
         if mount.mounted:
             freepage("umount", "--lazy", str(path), check=False)
-        raise
-    if mount.mounted:
-        mount.finish()
 
 
 @contextlib.contextmanager

@@ -654,19 +654,21 @@ def a_lock_waits(d: Path) -> None:
     make(d / "f")
     fd = os.open(d / "f", os.O_RDWR)
     fcntl.flock(fd, fcntl.LOCK_EX)
-    got = threading.Event()
+    refused, got = threading.Event(), threading.Event()
 
     def wait() -> None:
         other = os.open(d / "f", os.O_RDWR)
         with fails(errno.EAGAIN):
             fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        refused.set()
         fcntl.flock(other, fcntl.LOCK_EX)
         got.set()
         os.close(other)
 
     waiter = threading.Thread(target=wait)
     waiter.start()
-    time.sleep(0.1)
+    assert refused.wait(10)
+    time.sleep(0.1)  # it has begun to wait by now; if it has not, nothing fails
     assert not got.is_set()
     fcntl.flock(fd, fcntl.LOCK_UN)
     assert got.wait(10)

@@ -43,8 +43,9 @@ class GrantListener:
         finally:
             if self._waiting.get(lock) is granted:
                 del self._waiting[lock]
-            if not self._waiting:
+            if not self._waiting and self._listening is not None:
                 self._listening.cancel()
+                self._listening = None  # who waits next in this moment starts a new one
 
     async def _listen(self, rpc: RpcClient, auth: AuthSys) -> None:
         wait_s = min(MAX_LISTEN_S, rpc.options.timeo_ds / 20)

@@ -170,8 +170,7 @@ class PageCache:
 
     def folio_slack_pages(self) -> int:
         """Pages of replies' buffers that stay in memory though their pages have left. O(folios)."""
-        folios = {folio for mapping in self.mappings for folio, _start, _stop in mapping.pages.folios()}
-        return sum(folio.slack_pages() for folio in folios)
+        return sum(folio.slack_pages() for mapping in self.mappings for folio in mapping.pages.distinct_folios())
 
     # -- drop_caches -------------------------------------------------------------------------------------------
 

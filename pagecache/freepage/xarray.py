@@ -113,6 +113,14 @@ class PageTree:
                     slot += 1
                 yield folio, base + first - folio.index, base + slot - folio.index
 
+    def distinct_folios(self) -> set[Folio]:
+        """All folios that hold a page, each once, in no order."""
+        found: set[Any] = set()
+        for node in self.nodes.values():
+            found.update(node[1:])
+        found.discard(None)
+        return found
+
     # -- a mapping of pages ------------------------------------------------------------------------------------
 
     def get(self, index: int) -> Page | None:

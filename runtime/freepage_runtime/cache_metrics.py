@@ -93,6 +93,11 @@ def page_cache(cache: PageCache) -> Iterator[Metric]:
         cache.nr_removed_pages,
     )
     yield gauge(
+        "freepage_pagecache_folio_slack_pages",
+        "Pages of replies' buffers that stay in memory because neighbours of pages that left are still cached.",
+        cache.folio_slack_pages(),
+    )
+    yield gauge(
         "freepage_pagecache_limit_bytes",
         "Memory limit of the page cache; +Inf without one.",
         float("inf") if cache.memcg.limit_pages is None else cache.memcg.limit_pages * PAGE_SIZE,

@@ -276,8 +276,10 @@ def test_charging_a_run_is_charging_its_pages() -> None:
             assert (runs.usage_pages, runs.stock) == (single.usage_pages, single.stock), (limit, stock)
 
 
-@pytest.mark.parametrize("limit", [48, 256])
-def test_readahead_in_runs_and_page_by_page_make_the_same_lists(limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("limit", "machine"), [(48, None), (256, None), (None, 160), (180, 220)])
+def test_readahead_in_runs_and_page_by_page_make_the_same_lists(
+    limit: int | None, machine: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     in_runs = filemap.add_run_to_page_cache_lru
     lists = []
     for most, kind in ((1, ToyFs), (256, RunFs)):
@@ -287,6 +289,8 @@ def test_readahead_in_runs_and_page_by_page_make_the_same_lists(limit: int, monk
             lambda mapping, index, nr, most=most: in_runs(mapping, index, min(nr, most)),
         )
         fs = kind(new_cache(limit), io_pages=16)
+        if machine is not None:
+            fp.Zone(machine).attach(fs.cache.memcg)
         mapping = numbered(fs, 300)
         file = fp.File(mapping)
         for pos in [*range(0, 300, 7), *range(40, 90), *range(0, 300, 3), *range(299, 0, -5)]:

@@ -158,9 +158,10 @@ def cache_rows(where: str) -> tuple[Row, ...]:
                 ),
                 series(
                     "Memory limit",
-                    "What pages take, and may take (no line: no limit).",
+                    "What pages take, and may take (no line: no limit); slack is what folios keep for pages that left.",
                     "bytes",
                     Query(f"sum(freepage_pagecache_pages{{{where}}}) * 4096", "pages"),
+                    Query(f"sum(freepage_pagecache_folio_slack_pages{{{where}}}) * 4096", "slack"),
                     Query(f"sum(freepage_pagecache_limit_bytes{{{where}}})", "limit"),
                 ),
                 series(

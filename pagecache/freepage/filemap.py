@@ -69,7 +69,7 @@ def _insert_for_write(mapping: AddressSpace, index: int) -> Page:
     folio.more.append(CHARGED)
     folio.nr = off + 1
     folio.live += 1
-    pages.store_slot(index, folio)
+    pages.store_slot(index, folio.pfn + off)
     cache = mapping.cache
     cache.nr_file_pages += 1
     cache.stat.pgpgin += 1
@@ -394,7 +394,7 @@ def migrate_page(old: Page) -> Page:
         old.lru, new.lru = False, True
     if mapping.a_ops.migratepage is not None:
         mapping.a_ops.migratepage(mapping, new, old)
-    mapping.pages.replace(new.index, folio)
+    mapping.pages.replace(new.index, folio.pfn)
     folio.state[0] &= ~OUTSIDE
     old.folio.state[old.off] |= OUTSIDE
     old.owned = None

@@ -49,7 +49,8 @@ def read_nowait(file: File, pos: int, count: int) -> bytes | None:
     last = (end - 1) >> PAGE_SHIFT
     ra = file.ra
     try:
-        folio = mapping.pages.nodes[first >> XA_CHUNK_SHIFT][(first & XA_CHUNK_MASK) + 1]
+        pages = mapping.pages
+        folio = pages.frames[pages.nodes[first >> XA_CHUNK_SHIFT][(first & XA_CHUNK_MASK) + 1]]
     except (KeyError, IndexError):
         return None
     if folio is None:

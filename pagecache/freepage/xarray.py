@@ -1,11 +1,14 @@
-"""A file's page tree: which folio holds the page at an index (include/linux/xarray.h, one level and 64 slots a node).
+"""A file's page tree: which page frame is at an index (include/linux/xarray.h, one level and 64 slots a node).
 
-It reads like a mapping from indices to pages; `load` answers with the folio, which is what the fast paths work on.
+It reads like a mapping from indices to pages; `load` answers with the folio, which is what the fast paths work on. A
+slot holds a frame number, as the kernel's holds a page's address, and not the folio: a million references to folios
+would be followed by every full garbage collection.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from array import array
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .page import Page
@@ -16,17 +19,21 @@ if TYPE_CHECKING:
 XA_CHUNK_SHIFT = 6
 XA_CHUNK_SIZE = 1 << XA_CHUNK_SHIFT
 XA_CHUNK_MASK = XA_CHUNK_SIZE - 1
-_EMPTY: list[Any] = [None] * (XA_CHUNK_SIZE + 1)
+_EMPTY = array("I", bytes(4 * (XA_CHUNK_SIZE + 1)))
 
 
 class PageTree:
-    """Index -> page, in index order. Nodes of 64 slots; a node is as long as its last slot in use asks for."""
+    """Index -> page, in index order. Nodes of 64 slots; a node is as long as its last slot in use asks for.
 
-    __slots__ = ("count", "nodes")
+    `frames` is the memory cgroup's: frame number -> folio (Lruvec.frames); number 0 is no frame, and an empty slot.
+    """
 
-    def __init__(self) -> None:
-        self.nodes: dict[int, list[Any]] = {}
-        """index >> 6 -> [number of slots in use, then slot (index & 63) + 1: the page's folio or None]"""
+    __slots__ = ("count", "frames", "nodes")
+
+    def __init__(self, frames: Sequence[Folio | None]) -> None:
+        self.frames = frames
+        self.nodes: dict[int, array[int]] = {}
+        """index >> 6 -> [number of slots in use, then slot (index & 63) + 1: the page's frame number or 0]"""
         self.count = 0
 
     # -- folios ------------------------------------------------------------------------------------------------
@@ -37,10 +44,7 @@ class PageTree:
         if node is None:
             return None
         slot = (index & XA_CHUNK_MASK) + 1
-        if slot >= len(node):
-            return None
-        folio: Folio | None = node[slot]
-        return folio
+        return self.frames[node[slot]] if slot < len(node) else None
 
     def next_resident(self, index: int, end: int) -> int:
         """The first index of [index, end) that has a page; `end` if none has."""
@@ -50,13 +54,13 @@ class PageTree:
             slot = (index & XA_CHUNK_MASK) + 1
             if node is None or slot >= len(node):
                 index = ((index >> XA_CHUNK_SHIFT) + 1) << XA_CHUNK_SHIFT
-            elif node[slot] is not None:
+            elif node[slot]:
                 return index
             else:
                 index += 1
         return end
 
-    def store_slot(self, index: int, folio: Folio) -> None:
+    def store_slot(self, index: int, pfn: int) -> None:
         """One page goes into its slot, which is empty."""
         nodes, high, slot = self.nodes, index >> XA_CHUNK_SHIFT, (index & XA_CHUNK_MASK) + 1
         self.count += 1
@@ -65,20 +69,17 @@ class PageTree:
             missing = slot + 1 - len(node)
             if missing > 0:
                 node += _EMPTY[:missing]
-            node[slot] = folio
-            node[0] += 1
         else:
-            node = _EMPTY[: slot + 1]
-            node[0] = 1
-            node[slot] = folio
-            nodes[high] = node
+            node = nodes[high] = _EMPTY[: slot + 1]
+        node[slot] = pfn
+        node[0] += 1
 
     def store(self, folio: Folio) -> None:
-        """Put a new folio's pages into their slots, which are empty."""
+        """Put a new folio's pages, which have their frames, into their slots, which are empty."""
         if folio.nr == 1:
-            self.store_slot(folio.index, folio)
+            self.store_slot(folio.index, folio.pfn)
             return
-        index, end = folio.index, folio.index + folio.nr
+        index, end, pfn = folio.index, folio.index + folio.nr, folio.pfn
         self.count += folio.nr
         nodes = self.nodes
         while index < end:
@@ -86,40 +87,40 @@ class PageTree:
             slot = (index & XA_CHUNK_MASK) + 1
             n = min(end - index, XA_CHUNK_SIZE + 1 - slot)
             if node is None:
-                node = nodes[index >> XA_CHUNK_SHIFT] = [0]
+                node = nodes[index >> XA_CHUNK_SHIFT] = _EMPTY[:1]
             if len(node) < slot:
-                node.extend([None] * (slot - len(node)))
-            node[slot : slot + n] = [folio] * n
+                node += _EMPTY[: slot - len(node)]
+            node[slot : slot + n] = array("I", range(pfn, pfn + n))
             node[0] += n
             index += n
+            pfn += n
 
-    def replace(self, index: int, folio: Folio) -> None:
-        """Another folio's page takes an occupied slot (migration)."""
-        self.nodes[index >> XA_CHUNK_SHIFT][(index & XA_CHUNK_MASK) + 1] = folio
+    def replace(self, index: int, pfn: int) -> None:
+        """Another page takes an occupied slot (migration)."""
+        self.nodes[index >> XA_CHUNK_SHIFT][(index & XA_CHUNK_MASK) + 1] = pfn
 
     def folios(self) -> Iterator[tuple[Folio, int, int]]:
         """Runs of pages that one folio holds side by side: (folio, first slot, end slot), in index order."""
+        frames = self.frames
         for high in sorted(self.nodes):
             node = self.nodes[high]
             base = (high << XA_CHUNK_SHIFT) - 1
             slot, end = 1, len(node)
             while slot < end:
-                folio = node[slot]
+                folio = frames[node[slot]]
                 if folio is None:
                     slot += 1
                     continue
                 first = slot
-                while slot < end and node[slot] is folio:
+                while slot < end and frames[node[slot]] is folio:
                     slot += 1
                 yield folio, base + first - folio.index, base + slot - folio.index
 
     def distinct_folios(self) -> set[Folio]:
         """All folios that hold a page, each once, in no order."""
-        found: set[Any] = set()
-        for node in self.nodes.values():
-            found.update(node[1:])
-        found.discard(None)
-        return found
+        frames = self.frames
+        found = {frames[pfn] for node in self.nodes.values() for pfn in node[1:]}
+        return {folio for folio in found if folio is not None}
 
     # -- a mapping of pages ------------------------------------------------------------------------------------
 
@@ -138,14 +139,14 @@ class PageTree:
         high = index >> XA_CHUNK_SHIFT
         node = self.nodes[high]
         slot = (index & XA_CHUNK_MASK) + 1
-        if node[slot] is None:
+        if not node[slot]:
             raise KeyError(index)
         self.count -= 1
         if node[0] == 1:
             del self.nodes[high]
         else:
             node[0] -= 1
-            node[slot] = None
+            node[slot] = 0
 
     def __contains__(self, index: int) -> bool:
         return self.load(index) is not None
@@ -156,8 +157,8 @@ class PageTree:
     def __iter__(self) -> Iterator[int]:
         for high in sorted(self.nodes):
             base = (high << XA_CHUNK_SHIFT) - 1
-            for slot, folio in enumerate(self.nodes[high]):
-                if slot and folio is not None:
+            for slot, pfn in enumerate(self.nodes[high]):
+                if slot and pfn:
                     yield base + slot
 
     def values(self) -> Iterator[Page]:
@@ -170,7 +171,7 @@ class PageTree:
 
     def range(self, start: int, end: int | None) -> list[Page]:
         """The resident pages of [start, end) in index order (end None: to the last one)."""
-        nodes = self.nodes
+        nodes, frames = self.nodes, self.frames
         if not nodes:
             return []
         first = start >> XA_CHUNK_SHIFT
@@ -187,7 +188,7 @@ class PageTree:
             lo = max(start - base, 1)
             hi = len(node) if end is None else min(len(node), end - base)
             for slot in range(lo, hi):
-                folio = node[slot]
+                folio = frames[node[slot]]
                 if folio is not None:
                     pages.append(Page(folio, base + slot - folio.index))
         return pages
@@ -199,20 +200,21 @@ class PoisonedPages(PageTree):
     __slots__ = ("_cache", "_name")
 
     def __init__(self, cache: Any, name: str) -> None:
+        self.frames = ()
         self.count = 0
         self._cache = cache
         self._name = name
 
     @property
-    def nodes(self) -> dict[int, list[Any]]:  # type: ignore[override]
+    def nodes(self) -> dict[int, array[int]]:  # type: ignore[override]
         self._cache.violation("mapping_poisoned", f"pages of {self._name} looked up after the inode was freed")
         return {}
 
     def store(self, folio: Folio) -> None:
         self.nodes  # noqa: B018 (looked at, and so counted)
 
-    def store_slot(self, index: int, folio: Folio) -> None:
+    def store_slot(self, index: int, pfn: int) -> None:
         self.nodes  # noqa: B018
 
-    def replace(self, index: int, folio: Folio) -> None:
+    def replace(self, index: int, pfn: int) -> None:
         self.nodes  # noqa: B018

@@ -72,7 +72,7 @@ def read_nowait(file: File, pos: int, count: int) -> bytes | None:
     if data is None or folio.buffers is not None:
         data, base = folio.contents(off), first << PAGE_SHIFT
     else:
-        base = (folio.index + folio.data_start) << PAGE_SHIFT
+        base = (folio.index - folio.data_page) << PAGE_SHIFT
         if not base <= pos or end - base > len(data):
             data, base = folio.contents(off), first << PAGE_SHIFT
     if type(data) is memoryview:
@@ -86,7 +86,7 @@ def _read_folio(file: File, folio: Folio, pos: int, end: int, off: int, stop: in
     states = folio.state[off:stop]
     state = states[0]
     data = folio.data
-    base = (folio.index + folio.data_start) << PAGE_SHIFT
+    base = (folio.index - folio.data_page) << PAGE_SHIFT
     if (
         stop > folio.nr
         or states.count(state) != stop - off

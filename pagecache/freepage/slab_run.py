@@ -34,7 +34,7 @@ class SlabRun:
         self.holds = holds
         """what each object refers to; one field and no tuple, because the garbage collector would walk it too"""
         self.site = site
-        self.born_s = ledger.now()
+        self.born_s = ledger.birth_s()
         self.live = n
         """objects not freed and not extracted"""
         self.states = bytearray((holder + 1,)) * n

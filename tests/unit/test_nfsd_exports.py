@@ -43,7 +43,7 @@ from freepage_runtime.errors import SettingError, UserError
 from freepage_server.io.exports import ExportSetting, check_exports, close_exports, load_exports, open_exports
 from freepage_server.nfsd.export import Export, peer_address
 from freepage_server.nfsd.server import NfsServer
-from nfsd_rig import ME, ManualClock, Rig
+from nfsd_rig import KINDS, ME, ManualClock, Rig
 
 CallAs: TypeAlias = Callable[..., Awaitable[Any]]
 P = Procedure
@@ -289,6 +289,10 @@ def exported(text: str, story: Callable[[NfsServer, FileHandle, CallAs], Awaitab
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
 
 
+NO_ID = 0xFFFFFFFF
+"""(uid_t)-1: chown(2) leaves the owner with it, so what its caller makes must not stay root's, setuid perhaps."""
+
+
 @needs_root
 @pytest.mark.parametrize(
     ("option", "caller", "owner"),
@@ -302,6 +306,9 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give fi
         ("all_squash", (7, 8, ()), (65534, 65534)),
         ("all_squash,anonuid=11,anongid=12", (7, 8, (9,)), (11, 12)),
         ("all_squash,anonuid=11,anongid=12", (0, 0, ()), (11, 12)),
+        ("no_root_squash", (NO_ID, NO_ID, ()), (65534, 65534)),
+        ("root_squash,anonuid=11,anongid=12", (NO_ID, 8, (NO_ID,)), (11, 8)),
+        ("root_squash,anonuid=11,anongid=12", (7, NO_ID, ()), (7, 12)),
     ],
 )
 def test_who_a_caller_is(
@@ -317,6 +324,21 @@ def test_who_a_caller_is(
         assert (on_disk.st_uid, on_disk.st_gid) == owner
 
     exported(f"{tmp_path},{option}", story)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_nobody_gives_a_file_to_an_id_that_is_none(kind: str, tmp_path: Path) -> None:
+    async def story() -> None:
+        rig = Rig(kind, tmp_path)
+        f = await rig.create(b"f")
+        before = await rig.getattr(f)
+        args = SetattrArgs(f, Sattr3(mode=0o600, uid=NO_ID, gid=NO_ID))
+        assert (await rig.call(P.SETATTR, args)).status is NfsStat3.OK
+        after = await rig.getattr(f)
+        assert (after.mode, after.uid, after.gid) == (0o600, before.uid, before.gid)
+        rig.close()
+
+    asyncio.run(story())
 
 
 @needs_root

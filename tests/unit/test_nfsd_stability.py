@@ -6,15 +6,31 @@ import asyncio
 import ctypes
 import dataclasses
 import errno
-from collections.abc import Callable
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from freepage import lru_add_drain
-from freepage_proto.nfs3 import CommitArgs, Data, NfsStat3, RemoveArgs, StableHow, WriteArgs
-from freepage_proto.rpc import Procedure
+from freepage_proto.nfs3 import (
+    CommitArgs,
+    CreateArgs,
+    CreateMode3,
+    Data,
+    MkdirArgs,
+    NfsStat3,
+    RemoveArgs,
+    Sattr3,
+    SetattrArgs,
+    StableHow,
+    SymlinkArgs,
+    WriteArgs,
+)
+from freepage_proto.rpc import AuthSys, Procedure
 from freepage_server.io import directory
 from freepage_server.io.directory import DirectoryStorage
 from freepage_server.io.state import InodeTable
@@ -178,9 +194,9 @@ def test_space_is_reserved_in_whole_pages(tmp_path: Path) -> None:
         asked: list[tuple[int, int]] = []
         reserve = rig.storage.reserve
 
-        def noted(key: bytes, offset: int, count: int, unwritten: int = 0) -> None:
+        def noted(key: bytes, offset: int, count: int, unwritten: int = 0, uid: int = 0) -> None:
             asked.append((offset, count))
-            reserve(key, offset, count, unwritten)
+            reserve(key, offset, count, unwritten, uid)
 
         rig.storage.reserve = noted  # type: ignore[method-assign]
         f = await rig.create(b"f")
@@ -234,6 +250,90 @@ def test_what_is_promised_counts_where_space_cannot_be_reserved(
         for handle in (f, g):
             assert (await rig.call(P.COMMIT, CommitArgs(handle))).status is NfsStat3.OK
         assert (tmp_path / "g").read_bytes() == b"g" * 5 * PAGE
+        rig.close()
+
+    asyncio.run(story())
+
+
+def test_a_quota_refuses_the_write_and_the_new_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file system's EDQUOT is DQUOT of the WRITE UNSTABLE itself; what could not be given away is not there."""
+
+    class OverQuota:
+        def fallocate64(self, *args: object) -> int:
+            ctypes.set_errno(errno.EDQUOT)
+            return -1
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(libc, name)
+
+    libc = directory._libc
+
+    def refuse(*args: object) -> None:
+        raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+
+    async def story() -> None:
+        rig = Rig("directory", tmp_path)
+        assert isinstance(rig.storage, DirectoryStorage)
+        f = await rig.create(b"f")
+        with monkeypatch.context() as patch:
+            patch.setattr(directory, "_libc", OverQuota())
+            reply = await rig.call(P.WRITE, WriteArgs(f, 0, 1, StableHow.UNSTABLE, b"x"))
+            assert reply.status is NfsStat3.DQUOT
+        assert (await rig.getattr(f)).size == 0
+        monkeypatch.setattr(rig.storage, "_own", refuse)
+        calls = [
+            (P.CREATE, CreateArgs(rig.root, b"file", CreateMode3.GUARDED, Sattr3(mode=0o644))),
+            (P.MKDIR, MkdirArgs(rig.root, b"directory", Sattr3(mode=0o755))),
+            (P.SYMLINK, SymlinkArgs(rig.root, b"link", b"f", Sattr3())),
+        ]
+        for procedure, args in calls:
+            assert (await rig.call(procedure, args)).status is NfsStat3.DQUOT
+        rig.close()
+
+    asyncio.run(story())
+    assert [path.name for path in tmp_path.iterdir()] == ["f"]
+
+
+@pytest.fixture
+def disk_with_a_reserve(tmp_path: Path) -> Iterator[Path]:
+    """An ext4 of 16 MiB, of which 40 % are kept for root."""
+    image, disk = tmp_path / "image", tmp_path / "disk"
+    disk.mkdir()
+    with image.open("wb") as file:
+        file.truncate(16 << 20)
+    mkfs = shutil.which("mkfs.ext4", path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
+    if mkfs is None or os.geteuid() != 0:
+        pytest.skip("needs root and mkfs.ext4 (Debian: apt-get install e2fsprogs)")
+    subprocess.run([mkfs, "-q", "-m", "40", image], check=True)
+    mounted = subprocess.run(["mount", "-o", "loop", image, disk], check=False, capture_output=True, text=True)
+    if mounted.returncode:
+        pytest.skip(f"a file system cannot be mounted here: {mounted.stderr.strip()}")
+    yield disk
+    subprocess.run(["umount", disk], check=True)
+
+
+def test_what_is_kept_for_root_is_there_for_no_caller_of_a_server_that_runs_as_root(disk_with_a_reserve: Path) -> None:
+    async def fill(rig: Rig, name: bytes, cred: AuthSys) -> int:
+        args = CreateArgs(rig.root, name, CreateMode3.GUARDED, Sattr3(mode=0o600))
+        f = (await rig.call(P.CREATE, args, cred)).object
+        data = bytes(256 << 10)
+        for number in range(64):
+            reply = await rig.call(P.WRITE, WriteArgs(f, number * len(data), len(data), StableHow.UNSTABLE, data), cred)
+            if reply.status is not NfsStat3.OK:
+                assert reply.status is NfsStat3.NOSPC
+                return number * len(data)
+        raise AssertionError("the disk has no end")
+
+    async def story() -> None:
+        rig = Rig("directory", disk_with_a_reserve, offload=True)
+        await rig.call(P.SETATTR, SetattrArgs(rig.root, Sattr3(mode=0o777)))
+        space = os.statvfs(disk_with_a_reserve)
+        theirs, kept = space.f_bavail * space.f_frsize, (space.f_bfree - space.f_bavail) * space.f_frsize
+        assert kept > 4 << 20
+        written = await fill(rig, b"user's", AuthSys(1000, 1000, (), "tester"))
+        assert theirs - (1 << 20) < written <= theirs
+        assert await fill(rig, b"root's", AuthSys(0, 0, (), "tester")) > kept - (1 << 20)
+        await rig.server.stop()
         rig.close()
 
     asyncio.run(story())

@@ -42,6 +42,7 @@ import aiofiles.os
 from freepage_proto.nfs3 import Data, Fattr3, FType3
 from freepage_server.io.beneath import look
 from freepage_server.io.listing import COOKIE_DOT, COOKIE_DOTDOT, COOKIE_FIRST, Listing, Listings, names_in
+from freepage_server.io.privilege import spending_for, without_overdraft
 from freepage_server.io.state import FLUSH_AFTER_S, INO_SIZE, MAX_PENDING, InodeTable, Record, Times
 from freepage_server.nfsd.storage import Key, Statfs, StoredEntry
 
@@ -690,7 +691,7 @@ class DirectoryStorage:
         try:
             # By the descriptor, not by the name: it may already be another file's.
             node = self._adopt(os.open(f"/proc/self/fd/{fd}", os.O_PATH | os.O_CLOEXEC), parent, name)
-            self._own(node, mode, uid, gid)
+            self._own_or_undo(parent, name, node, mode, uid, gid)
         except BaseException:
             os.close(fd)
             raise
@@ -736,8 +737,18 @@ class DirectoryStorage:
         new = st.st_uid == self._euid if node.birth_ns is None else node.birth_ns >= since_ns
         if not new or stat_bits.S_IFMT(st.st_mode) != format:
             raise _error(errno.ESTALE)
-        self._own(node, mode, uid, gid)
+        self._own_or_undo(parent, name, node, mode, uid, gid)
         return node.key
+
+    def _own_or_undo(self, parent: _Node, name: bytes, node: _Node, mode: int | None, uid: int, gid: int) -> None:
+        """What cannot be given to its owner (EDQUOT) was never there."""
+        try:
+            self._own(node, mode, uid, gid)
+        except OSError:
+            with suppress(OSError):
+                if self._look(parent, name) is node:
+                    (self.rmdir if stat_bits.S_ISDIR(node.mode) else self.unlink)(parent.key, name)
+            raise
 
     def _own(self, node: _Node, mode: int | None, uid: int, gid: int) -> None:
         """Owner, group and mode of a new inode, whatever the server's umask; a setgid directory keeps its group.
@@ -750,7 +761,8 @@ class DirectoryStorage:
         if inherited:
             gid = st.st_gid
         if self._privileged and (uid, gid) != (st.st_uid, st.st_gid):
-            os.chown(path, uid, gid)
+            with without_overdraft():
+                os.chown(path, uid, gid)
         if mode is not None:
             Path(path).chmod(mode | (inherited if stat_bits.S_ISDIR(st.st_mode) else 0))
 
@@ -934,8 +946,8 @@ class DirectoryStorage:
         wrapped: Callable[..., Awaitable[T]] = aiofiles.os.wrap(function)
         return await wrapped(*args)
 
-    def reserve(self, key: Key, offset: int, count: int, unwritten: int = 0) -> None:
-        with self._data_fd(key, write=True) as fd:
+    def reserve(self, key: Key, offset: int, count: int, unwritten: int = 0, uid: int = 0) -> None:
+        with self._data_fd(key, write=True) as fd, spending_for(uid if self._privileged else 0):
             fallocate = getattr(_libc, "fallocate64", None) or _libc.fallocate
             code = fallocate(fd, FALLOC_FL_KEEP_SIZE, ctypes.c_int64(offset), ctypes.c_int64(count))
             failure = ctypes.get_errno() if code else 0

@@ -30,7 +30,7 @@ from freepage_runtime.errors import SettingError, UserError
 from freepage_runtime.settings import format_size, parse_size
 from freepage_server.io.directory import DirectoryStorage
 from freepage_server.io.state import ServerState
-from freepage_server.nfsd.export import MAX_PAYLOAD, NOBODY, Export, Network, Squash, WccOnWrite
+from freepage_server.nfsd.export import INVALID_ID, MAX_PAYLOAD, NOBODY, Export, Network, Squash, WccOnWrite
 
 PAGE_SIZE = 4096
 
@@ -141,8 +141,8 @@ def _squash(value: object) -> Squash:
 
 
 def _id(value: object) -> int:
-    if type(value) is not int or not 0 <= value < 1 << 32:
-        raise ValueError(f"expected a number from 0 to 4294967295, not {value!r}")
+    if type(value) is not int or not 0 <= value < INVALID_ID:
+        raise ValueError(f"expected a number from 0 to {INVALID_ID - 1}, not {value!r}")
     return value
 
 

@@ -17,6 +17,8 @@ WccOnWrite = Literal["none", "full"]
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 NOBODY = 65534
+INVALID_ID = 0xFFFFFFFF
+"""(uid_t)-1, which names nobody."""
 
 MAX_PAYLOAD = 1 << 20
 """Largest READ, WRITE or READDIR in bytes (knfsd's max_block_size in the recordings)."""
@@ -75,7 +77,18 @@ class Export:
         return address is not None and any(address in network for network in self.clients)
 
     def squashed(self, cred: AuthSys) -> AuthSys:
-        """The credential that the caller has on this export."""
+        """The credential that the caller has on this export.
+
+        INVALID_ID is nobody's, and squashed on every export (knfsd: nfsd_setuser): to chown(2) it means "leave it as it
+        is", and what is new is still root's.
+        """
+        if INVALID_ID in (cred.uid, cred.gid, *cred.gids):
+            cred = AuthSys(
+                self.anonuid if cred.uid == INVALID_ID else cred.uid,
+                self.anongid if cred.gid == INVALID_ID else cred.gid,
+                tuple(self.anongid if gid == INVALID_ID else gid for gid in cred.gids),
+                cred.machine_name,
+            )
         if self.squash == "none":
             return cred
         if self.squash == "all":

@@ -354,7 +354,7 @@ class FileCache:
                     raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
                 if inode.foreign or inode.racy_until_ns:
                     await self._drop_stale(inode)
-                await self._reserve(export, key, offset, len(data))
+                await self._reserve(export, key, offset, len(data), cred)
                 self.changed(export, key)  # reserving may move ctime on disk
                 now = export.storage.now_ns()
                 inode.overlay = (now, now)
@@ -363,7 +363,7 @@ class FileCache:
                 await self._write_and_sync(inode, offset, offset + written)
             return written
 
-    async def _reserve(self, export: Export, key: Key, offset: int, count: int) -> None:
+    async def _reserve(self, export: Export, key: Key, offset: int, count: int, cred: AuthSys) -> None:
         """Make sure that the pages of the range can be written later: COMMIT cannot say NOSPC. Raises ENOSPC, EDQUOT.
 
         Whole pages, because whole pages are written. Where the storage can only compare what is free with what will be
@@ -374,12 +374,12 @@ class FileCache:
         start = offset - offset % PAGE_SIZE
         end = min(max(-(-(offset + count) // PAGE_SIZE) * PAGE_SIZE, 0), max(storage.max_file_size, offset + count))
         try:
-            storage.reserve(key, start, end - start, self._unwritten_bytes())
+            storage.reserve(key, start, end - start, self._unwritten_bytes(), cred.uid)
         except OSError as failure:
             if storage.reserves or failure.errno != errno.ENOSPC or not self._unwritten_bytes():
                 raise
             await self.sync()
-            storage.reserve(key, start, end - start, self._unwritten_bytes())
+            storage.reserve(key, start, end - start, self._unwritten_bytes(), cred.uid)
 
     def _unwritten_bytes(self) -> int:
         return (self.bdi.nr_dirty + self.bdi.nr_writeback) << PAGE_SHIFT

@@ -330,7 +330,7 @@ class LocalTask:
                 await self._vfs.write(self._fresh(file.fh), offset, bytes(n), StableHow.UNSTABLE, self.cred)
                 offset += n
             return
-        self.export.storage.reserve(file.fh.key, offset, length)
+        self.export.storage.reserve(file.fh.key, offset, length, uid=self.cred.uid)
         if not mode and offset + length > size:
             await self.ftruncate(fd, offset + length)
 

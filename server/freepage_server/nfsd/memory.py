@@ -362,7 +362,7 @@ class MemoryStorage:
 
     # --- data -----------------------------------------------------------------------------------------------------
 
-    def reserve(self, key: Key, offset: int, count: int, unwritten: int = 0) -> None:
+    def reserve(self, key: Key, offset: int, count: int, unwritten: int = 0, uid: int = 0) -> None:
         node = self._file(key)
         self._check_size(offset + count)
         if count:

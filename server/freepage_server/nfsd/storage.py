@@ -138,10 +138,11 @@ class Storage(Protocol):
 
     def statfs(self) -> Statfs: ...
 
-    def reserve(self, key: Key, offset: int, count: int, unwritten: int = 0) -> None:
+    def reserve(self, key: Key, offset: int, count: int, unwritten: int = 0, uid: int = 0) -> None:
         """Make sure that ``count`` bytes at ``offset`` can be written later. Raises ENOSPC, EDQUOT, EFBIG.
 
-        ``unwritten`` bytes were promised before and are not written yet.
+        ``unwritten`` bytes were promised before and are not written yet. ``uid`` is who writes: what is kept for root
+        is there for nobody else.
         """
         ...
 

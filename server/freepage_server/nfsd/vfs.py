@@ -22,6 +22,7 @@ from freepage_proto.nfs3 import (
 )
 from freepage_proto.rpc import AuthSys
 from freepage_server.nfsd.errors import NfsError
+from freepage_server.nfsd.export import INVALID_ID
 from freepage_server.nfsd.fh import Fh, error
 from freepage_server.nfsd.filecache import FileCache
 from freepage_server.nfsd.permission import MAY_EXEC, MAY_READ, MAY_WRITE, in_group, require, require_delete
@@ -172,6 +173,12 @@ class Vfs:
 
     def _sanitized(self, sattr: Sattr3, attributes: Fattr3, cred: AuthSys) -> Sattr3:
         """Check who may set what (Linux: setattr_prepare); a chown ends setuid and setgid (nfsd_sanitize_attrs)."""
+        # Ids that are none are not looked at (knfsd: svcxdr_decode_sattr3).
+        sattr = replace(
+            sattr,
+            uid=None if sattr.uid == INVALID_ID else sattr.uid,
+            gid=None if sattr.gid == INVALID_ID else sattr.gid,
+        )
         owner = cred.uid in (0, attributes.uid)
         mode = sattr.mode if attributes.type is not FType3.LNK else None
         if mode is not None:

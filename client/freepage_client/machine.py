@@ -18,6 +18,7 @@ from freepage import (
     PageCache,
     SlabObject,
     SlabRun,
+    lru_add_drain,
     wait_on_page_writeback_range,
 )
 from freepage.slab import IN_USE
@@ -299,6 +300,9 @@ class Machine:
         if what not in (1, 2, 3):
             raise os_error(errno.EINVAL)
         if what & 1:
+            # Superblocks are walked in the order they were mounted: the root file system's pages come first, and with
+            # the first of them pagevec_release empties the CPU's batch, which would have kept pages of ours.
+            lru_add_drain(self.cache.memcg)
             self.cache.drop_pagecache()
         if what & 2:
             for mount in self.mounts:

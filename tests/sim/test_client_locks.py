@@ -8,6 +8,7 @@ import os
 
 import pytest
 
+from freepage_client.nfs.lock import OFFSET_MAX, FileLock, FileLocks
 from freepage_client.vfs.task import Task
 from freepage_lab.sim import Fault, World, run_world
 from freepage_proto.rpc import Procedure
@@ -117,5 +118,49 @@ def test_two_owners_of_one_machine_wait_for_two_ranges() -> None:
         assert not first.done()
         await a.lockf(fd_a, fcntl.LOCK_UN, 0, 10)
         await first
+
+    run_world(story)
+
+
+def _ranges(locks: FileLocks) -> list[tuple[object, int, int, str]]:
+    return [(held.owner, held.start, held.end, "EX" if held.exclusive else "SH") for held in locks.posix]
+
+
+def test_ranges_of_one_owner_and_kind_that_touch_are_one_lock() -> None:
+    """posix_lock_inode: of another kind they are cut, and each owner keeps its place in line."""
+    a, b = "a", "b"
+    locks = FileLocks()
+    locks.set(FileLock(a, 0, 100, True), flock=False)
+    locks.set(FileLock(b, 500, 600, False), flock=False)
+    locks.set(FileLock(a, 200, 300, True), flock=False)
+    assert _ranges(locks) == [(a, 0, 100, "EX"), (a, 200, 300, "EX"), (b, 500, 600, "SH")]
+    locks.set(FileLock(a, 100, 200, True), flock=False)
+    assert _ranges(locks) == [(a, 0, 300, "EX"), (b, 500, 600, "SH")]
+    locks.set(FileLock(a, 50, 60, False), flock=False)
+    assert _ranges(locks) == [(a, 0, 50, "EX"), (a, 50, 60, "SH"), (a, 60, 300, "EX"), (b, 500, 600, "SH")]
+    locks.set(FileLock(a, 0, OFFSET_MAX, True), flock=False)
+    assert _ranges(locks) == [(a, 0, OFFSET_MAX, "EX"), (b, 500, 600, "SH")]
+    assert locks.allow_whole_page_writes()
+    locks.set(FileLock(a, 10, 20, True), flock=False)
+    assert locks.allow_whole_page_writes(), "a part of what is locked already changes nothing"
+    locks.clear(FileLock(a, 0, 1, False), flock=False)
+    assert not locks.allow_whole_page_writes()
+
+
+def test_an_flock_that_cannot_be_converted_is_lost() -> None:
+    """flock(2): the old lock is removed before the new one is asked for."""
+
+    async def story(world: World) -> None:
+        machine = await world.client("A", "nolock")
+        one, two = machine.task(), machine.task()
+        first = await one.open("/mnt/f", os.O_RDWR | os.O_CREAT)
+        second = await two.open("/mnt/f", os.O_RDWR)
+        await one.flock(first, fcntl.LOCK_SH)
+        await two.flock(second, fcntl.LOCK_SH)
+        with pytest.raises(BlockingIOError):
+            await one.flock(first, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        await two.flock(second, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        for task in (one, two):
+            await task.exit()
 
     run_world(story)

@@ -187,7 +187,7 @@ async def lookup(dir_inode: NfsInode, dentry: Dentry, flags: Lookup, cred: Crede
     else:
         inode = server.fhget(fh, fattr)
         _advise_readdirplus(dir_inode, flags)
-    set_verifier(dentry, verifier)
+    dentry.d_time = verifier  # never right again if the reply itself told of a foreign change in the directory
     found = d_splice_alias(inode, dentry)
     if found is not dentry:
         set_verifier(found, verifier)

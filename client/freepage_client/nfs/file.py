@@ -73,7 +73,7 @@ class NfsFile(File):
         access = flags & os.O_ACCMODE
         self.may_read = access != os.O_WRONLY
         self.may_write = access != os.O_RDONLY
-        self.context = OpenContext(
+        self.context: OpenContext = OpenContext(
             inode.server.machine.cache.ledger, dentry, cred, may_read=self.may_read, may_write=self.may_write
         )
         self.direct = bool(flags & os.O_DIRECT)

@@ -68,23 +68,39 @@ class FileLocks:
         return None
 
     def set(self, lock: FileLock, flock: bool) -> None:
-        """Take a lock that nothing conflicts with; the owner's older ones give way where it lies."""
-        self.clear(lock, flock)
-        (self.flocks if flock else self.posix).append(lock)
+        """Take a lock that nothing conflicts with; the owner's older ones give way where it lies.
+
+        An owner's fcntl ranges of one kind that touch become one; they keep the place in line that the owner had and
+        lie in it in the order of their bytes (posix_lock_inode).
+        """
+        if flock:
+            self.clear(lock, flock)
+            self.flocks.append(lock)
+            return
+        line = [held.owner for held in self.posix]
+        place = line.index(lock.owner) if lock.owner in line else len(line)
+        own = [held for held in self.posix if held.owner is lock.owner]
+        for held in list(own):
+            if held.exclusive == lock.exclusive and held.start <= lock.end and lock.start <= held.end:
+                lock = replace(lock, start=min(held.start, lock.start), end=max(held.end, lock.end))
+                own.remove(held)
+        own = sorted([*_without(own, lock), lock], key=lambda held: held.start)
+        others = [held for held in self.posix if held.owner is not lock.owner]
+        self.posix[:] = [*others[:place], *own, *others[place:]]
+        self._wake()
 
     def clear(self, lock: FileLock, flock: bool) -> None:
         """Release the owner's locks within the range, splitting what reaches beyond it."""
         table = self.flocks if flock else self.posix
-        kept: list[FileLock] = []
-        for held in table:
-            if held.owner is not lock.owner or not held.overlaps(lock):
-                kept.append(held)
-                continue
-            if held.start < lock.start:
-                kept.append(replace(held, end=lock.start))
-            if held.end > lock.end:
-                kept.append(replace(held, start=lock.end))
-        table[:] = kept
+        table[:] = _without(table, lock)
+        self._wake()
+
+    def give_up_for_conversion(self, wanted: FileLock) -> None:
+        """An flock of the other kind goes before the new one is asked for, and stays lost if that fails (flock(2))."""
+        if any(held.owner is wanted.owner and held.exclusive != wanted.exclusive for held in self.flocks):
+            self.clear(wanted, flock=True)
+
+    def _wake(self) -> None:
         waiters, self._waiters = self._waiters, []
         for waiter in waiters:
             if not waiter.done():
@@ -97,6 +113,20 @@ class FileLocks:
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiters.append(waiter)
         await waiter
+
+
+def _without(table: list[FileLock], lock: FileLock) -> list[FileLock]:
+    """The table with the owner's locks cut off where ``lock`` lies."""
+    kept: list[FileLock] = []
+    for held in table:
+        if held.owner is not lock.owner or not held.overlaps(lock):
+            kept.append(held)
+            continue
+        if held.start < lock.start:
+            kept.append(replace(held, end=lock.start))
+        if held.end > lock.end:
+            kept.append(replace(held, start=lock.end))
+    return kept
 
 
 def _locks_of(inode: NfsInode) -> FileLocks:
@@ -123,6 +153,8 @@ async def set_lock(file: NfsFile, lock: FileLock, *, flock: bool, wait: bool) ->
     inode.server.stats.events["vfslock"] += 1
     locks = _locks_of(inode)
     await sync_inode(inode)
+    if flock and _is_local(file, flock):
+        locks.give_up_for_conversion(lock)
     while locks.conflict(lock, flock) is not None:
         if not wait:
             raise os_error(errno.EAGAIN)

@@ -244,13 +244,17 @@ class NfsServer:
         ]
 
     def prune(self) -> None:
-        """drop_caches 2: unused names, unused inodes without pages, the ACCESS cache."""
+        """drop_caches 2: unused names, unused inodes without pages, the ACCESS cache.
+
+        An inode that the flusher has yet to visit stays, even if fsync or close has made its data clean: only the
+        flusher takes the dirty mark away, and until then the inode is on no LRU (inode_add_lru).
+        """
         if self.root is not None:
             prune_children(self.root)
         self._prune_dropped()
         for inode in list(self.inodes.values()):
             inode.access_cache.clear()
-            if not inode.count and not inode.mapping.nrpages:
+            if not inode.count and not inode.mapping.nrpages and inode.mapping.dirtied_when_s is None:
                 evict_inode(inode)
 
 

@@ -35,6 +35,8 @@ MODIFYING = frozenset(
     )
 )
 """Calls that leave the server something to write."""
+READING = frozenset((Procedure.READ, Procedure.READDIR, Procedure.READDIRPLUS, Procedure.READLINK))
+"""Calls that touch the access time of what they read."""
 
 MAX_SEQUENCE = 400
 MAX_IO = 2000
@@ -86,7 +88,7 @@ class WireRecord:
 class RecordingNetwork:
     """A network that writes down what its client sends."""
 
-    def __init__(self, network: Network, on_call: Callable[[Procedure], None] | None = None) -> None:
+    def __init__(self, network: Network, on_call: Callable[[Procedure, object], None] | None = None) -> None:
         self._network = network
         self._on_call = on_call
         self.record = WireRecord()
@@ -106,7 +108,7 @@ class RecordingNetwork:
     def note_call(self, procedure: Procedure, args: object) -> None:
         self.record.calls.append(procedure)
         if self._on_call is not None:
-            self._on_call(procedure)
+            self._on_call(procedure, args)
         match args:
             case nfs3.ReadArgs(file, offset, count):
                 self.record.io.append(("READ", file, offset, count, None))

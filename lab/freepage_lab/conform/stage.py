@@ -17,7 +17,7 @@ from freepage import DirtyDomain, MemCgroup, lru_add_drain
 from freepage_lab.conform.compare import ClientObservation, Observation
 from freepage_lab.conform.executor import Caller, Executor, Result
 from freepage_lab.conform.language import SERVER, Step, Workload
-from freepage_lab.conform.recorder import MODIFYING, NameBook, RecordingNetwork, named_io, page_states
+from freepage_lab.conform.recorder import MODIFYING, READING, NameBook, RecordingNetwork, named_io, page_states
 from freepage_runtime.clock import Clock
 
 if TYPE_CHECKING:
@@ -164,9 +164,8 @@ class Stage:
         if step.client == SERVER:
             self._exported.changed(self._venue.clock.now())
 
-    def _note_call(self, procedure: Procedure) -> None:
-        if procedure in MODIFYING:
-            self._exported.changed(self._venue.clock.now())
+    def _note_call(self, procedure: Procedure, args: object) -> None:
+        self._exported.called(procedure, args, self._venue.clock.now())
 
     # --- what the executor asks of the machine ----------------------------------------------------------------------
 
@@ -264,17 +263,37 @@ class ExportedFileSystem:
     """What the recordings' machine still had to write of the file system it exported: ext4 on a RAM disk.
 
     A change leaves a dirty inode even when its data are synced at once, and so does sync(2) itself, by committing the
-    journal. The flusher writes such an inode at its first tick after 30 s.
+    journal. So does the first read after a change, for it moves the access time (relatime). The flusher writes such an
+    inode at its first tick after 30 s.
     """
 
     def __init__(self) -> None:
         self._changed_s: float | None = None
+        self._read: set[bytes] = set()
+        """Files that were read since they were last changed: their access time moves no more."""
 
     def changed(self, now_s: float) -> None:
+        """Something changed, nobody knows what."""
         self._changed_s = now_s
+        self._read.clear()
+
+    def called(self, procedure: Procedure, args: object, now_s: float) -> None:
+        """A client calls ``procedure``."""
+        if procedure in MODIFYING:
+            self._changed_s = now_s
+            self._read -= _handles(args)
+        elif procedure in READING and not (handles := _handles(args)) <= self._read:
+            self._changed_s = now_s
+            self._read |= handles
 
     def is_dirty(self, now_s: float) -> bool:
         return self._changed_s is not None and now_s - self._changed_s < EXPORTED_CLEAN_AFTER_S
+
+
+def _handles(args: object) -> set[bytes]:
+    """The files and directories that a call is about."""
+    names = ("object", "file", "symlink", "dir", "from_dir", "to_dir")
+    return {handle for name in names if (handle := getattr(args, name, None)) is not None}
 
 
 class _SetUpMachine:

@@ -322,6 +322,10 @@ def symlinks(d: Path) -> None:
     os.symlink("a/very/" + "long/" * 150, d / "s")
     assert os.readlink(d / "s") == "a/very/" + "long/" * 150
     assert os.lstat(d / "s").st_size == len(os.readlink(d / "s"))
+    os.symlink("t" * 4095, d / "longest")
+    assert os.readlink(d / "longest") == "t" * 4095
+    with fails(errno.ENAMETOOLONG):
+        os.symlink("t" * 4096, d / "too long")
     os.symlink("loop", d / "loop")
     with fails(errno.ELOOP):
         os.stat(d / "loop")
@@ -860,6 +864,13 @@ def writing_clears_set_id_bits(d: Path) -> None:
     as_user(lambda: os.chown(d / "f", -1, GROUP))
     assert not os.stat(d / "f").st_mode & (stat.S_ISUID | stat.S_ISGID)
 
+    # Without the group's execute bit, set-group-id stays for writers of that group alone.
+    os.chown(d / "f", 0, OTHER_GROUP)
+    for groups, kept in ((), 0), ((OTHER_GROUP,), stat.S_ISGID):
+        os.chmod(d / "f", 0o2666)
+        as_user(lambda: (d / "f").write_bytes(b"z"), groups=groups)
+        assert os.stat(d / "f").st_mode & stat.S_ISGID == kept, groups
+
 
 @root_check
 def owner_changes(d: Path) -> None:
@@ -882,6 +893,7 @@ def owner_changes(d: Path) -> None:
     as_user(user)
     as_user(lambda: os.chown(d / "f", -1, OTHER_GROUP), groups=(OTHER_GROUP,))
     assert os.stat(d / "f").st_gid == OTHER_GROUP
+    as_user(lambda: os.chown(d / "f", USER, OTHER_GROUP))  # the file has that group, though its owner no longer does
 
 
 # Everyday programs' habits.

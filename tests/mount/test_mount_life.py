@@ -332,7 +332,7 @@ def test_fstabs_helper(source: str, empty: Path) -> None:
 def test_a_server_that_is_gone(place: Path, export: Path) -> None:
     path = place / "lost"
     with Server(f"{export}:/export") as server:
-        lost = Mount(f"{server.address}:/export", path, "soft,timeo=1,retrans=0")
+        lost = Mount(f"{server.address}:/export", path, "soft,timeo=10,retrans=0")
         os.listdir(path)
     with pytest.raises(OSError):
         os.stat(path / "unknown")

@@ -380,6 +380,8 @@ def test_permissions_are_enforced(play: Play) -> None:
             (P.WRITE, WriteArgs(f, 0, 1, StableHow.UNSTABLE, b"x"), NfsStat3.ACCES),
             (P.SETATTR, SetattrArgs(f, Sattr3(mode=0o777)), NfsStat3.PERM),
             (P.SETATTR, SetattrArgs(f, Sattr3(uid=ME.uid + 7)), NfsStat3.PERM),
+            (P.SETATTR, SetattrArgs(f, Sattr3(atime_ns=SET_TO_SERVER_TIME)), NfsStat3.ACCES),
+            (P.SETATTR, SetattrArgs(f, Sattr3(atime_ns=SET_TO_SERVER_TIME, mtime_ns=1)), NfsStat3.PERM),
             (P.SETATTR, SetattrArgs(f, Sattr3(size=0)), NfsStat3.ACCES),
             (P.CREATE, CreateArgs(rig.root, b"g", CreateMode3.UNCHECKED), NfsStat3.ACCES),
             (P.REMOVE, RemoveArgs(rig.root, b"f"), NfsStat3.ACCES),

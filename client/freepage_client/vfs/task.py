@@ -611,7 +611,7 @@ class Task:
         raw = target.encode("utf-8", "surrogateescape") if isinstance(target, str) else target
         if not raw:
             raise os_error(errno.ENOENT)
-        if len(raw) >= 1024:
+        if len(raw) >= PATH_MAX:
             raise os_error(errno.ENAMETOOLONG)
 
         async def attempt(reval: Lookup) -> None:

@@ -48,9 +48,13 @@ def check_name(fh: Fh, name: bytes) -> None:
         raise error(errno.ENAMETOOLONG)
 
 
-def _without_privileges(mode: int) -> int:
-    """``mode`` less setuid, and less setgid if that makes a program privileged rather than a lock mandatory."""
-    return mode & ~(S_ISUID | S_ISGID) if mode & S_IXGRP else mode & ~S_ISUID
+def _without_privileges(mode: int, gid: int, cred: AuthSys) -> int:
+    """``mode`` less setuid, and less setgid if a group may execute the file, or the caller is not of its group.
+
+    Else setgid marks mandatory locking (Linux: setattr_should_drop_sgid).
+    """
+    drop_sgid = mode & S_IXGRP or (cred.uid != 0 and not in_group(cred, gid))
+    return mode & ~(S_ISUID | S_ISGID) if drop_sgid else mode & ~S_ISUID
 
 
 class Vfs:
@@ -126,8 +130,8 @@ class Vfs:
         await self.files.commit(fh.export, fh.key, offset, count)
 
     def _remove_privileges(self, fh: Fh, attributes: Fattr3, cred: AuthSys) -> None:
-        """A write by anyone but root clears setuid, and setgid of a program (Linux: file_remove_privs)."""
-        kept = _without_privileges(attributes.mode)
+        """A write by anyone but root ends setuid and setgid (Linux: file_remove_privs)."""
+        kept = _without_privileges(attributes.mode, attributes.gid, cred)
         if kept != attributes.mode and cred.uid != 0:
             fh.export.storage.setattr(fh.key, mode=kept)
             self.files.changed(fh.export, fh.key)
@@ -190,18 +194,19 @@ class Vfs:
                 mode &= ~S_ISGID
         if sattr.uid is not None and cred.uid != 0 and not (owner and sattr.uid == attributes.uid):
             raise error(errno.EPERM)
-        if sattr.gid is not None and cred.uid != 0 and not (owner and in_group(cred, sattr.gid)):
+        may_be_of = sattr.gid is None or sattr.gid == attributes.gid or in_group(cred, sattr.gid)
+        if sattr.gid is not None and cred.uid != 0 and not (owner and may_be_of):  # chgrp_ok
             raise error(errno.EPERM)
         chown = sattr.uid is not None or sattr.gid is not None
         if chown and attributes.type not in (FType3.DIR, FType3.LNK):
-            kept = _without_privileges(attributes.mode if mode is None else mode)
+            kept = _without_privileges(attributes.mode if mode is None else mode, attributes.gid, cred)
             if mode is not None or kept != attributes.mode:
                 mode = kept
-        for time_ns in (sattr.atime_ns, sattr.mtime_ns):
-            if time_ns is not None and not owner:
-                if time_ns != SET_TO_SERVER_TIME:
-                    raise error(errno.EPERM)
-                require(attributes, cred, MAY_WRITE)
+        times = [time_ns for time_ns in (sattr.atime_ns, sattr.mtime_ns) if time_ns is not None]
+        if times and not owner:
+            if any(time_ns != SET_TO_SERVER_TIME for time_ns in times):
+                raise error(errno.EPERM)
+            require(attributes, cred, MAY_WRITE)
         return replace(sattr, mode=mode)
 
     # --- names ----------------------------------------------------------------------------------------------------

@@ -653,6 +653,62 @@ def _fork(function: Callable[[], None]) -> None:
     assert os.waitpid(child, 0)[1] == 0
 
 
+F_OFD_SETLK = 37
+
+
+def _lock(fd: int, kind: int, start: int, length: int, command: int = fcntl.F_SETLK) -> tuple[int, int, int]:
+    """fcntl's record locks with everything that the call takes; what came back: type, start, length."""
+    lock = fcntl.fcntl(fd, command, struct.pack("hhqqi4x", kind, os.SEEK_SET, start, length, 0))
+    kind, _, start, length, _ = struct.unpack("hhqqi4x", lock)
+    return kind, start, length
+
+
+@check
+def record_locks_join_and_reach_the_last_byte(d: Path) -> None:
+    make(d / "f")
+    last = (1 << 63) - 1
+    fd = os.open(d / "f", os.O_RDWR)
+    for start in (0, 20, 10):
+        _lock(fd, fcntl.F_WRLCK, start, 10)
+    _lock(fd, fcntl.F_WRLCK, last, 1)
+
+    def other() -> None:
+        mine = os.open(d / "f", os.O_RDWR)
+        assert _lock(mine, fcntl.F_WRLCK, 5, 1, fcntl.F_GETLK) == (fcntl.F_WRLCK, 0, 30)
+        _lock(mine, fcntl.F_WRLCK, last - 1, 1)
+        with fails(errno.EAGAIN, errno.EACCES):
+            _lock(mine, fcntl.F_WRLCK, last, 1)
+        with fails(errno.EINVAL, errno.EOVERFLOW):
+            _lock(mine, fcntl.F_WRLCK, last, 2)
+
+    _in_child(other)
+    _lock(fd, fcntl.F_UNLCK, 12, 3)
+    _in_child(lambda: _lock(os.open(d / "f", os.O_RDWR), fcntl.F_WRLCK, 12, 3) and None)
+    os.close(fd)
+
+
+@check
+def locks_of_an_open_file(d: Path) -> None:
+    make(d / "f")
+    a, b = os.open(d / "f", os.O_RDWR), os.open(d / "f", os.O_RDWR)
+    _lock(a, fcntl.F_WRLCK, 0, 0, F_OFD_SETLK)
+    with fails(errno.EAGAIN, errno.EACCES):
+        _lock(b, fcntl.F_WRLCK, 0, 1, F_OFD_SETLK)
+    again = os.dup(a)
+    os.close(a)
+    with fails(errno.EAGAIN, errno.EACCES):
+        _lock(b, fcntl.F_WRLCK, 0, 1, F_OFD_SETLK)
+    os.close(again)
+    for _ in range(500):  # the last close gives the lock back, through FUSE a moment later
+        with contextlib.suppress(BlockingIOError):
+            _lock(b, fcntl.F_WRLCK, 0, 0, F_OFD_SETLK)
+            break
+        time.sleep(0.02)
+    else:
+        raise AssertionError("the lock of a file that is closed is still held")
+    os.close(b)
+
+
 @check
 def a_lock_waits(d: Path) -> None:
     make(d / "f")
@@ -897,6 +953,19 @@ def owner_changes(d: Path) -> None:
 
 
 # Everyday programs' habits.
+
+
+@check
+def a_directory_goes_although_a_closed_file_of_it_is_not_quite_gone(d: Path) -> None:
+    os.mkdir(d / "x")
+    fd = os.open(make(d / "x" / "f", b"z" * 5000), os.O_RDWR)
+    area = mmap.mmap(fd, 5000, mmap.MAP_PRIVATE)  # as reads ahead of page faults do, it delays what close(2) has to do
+    os.close(fd)
+    os.unlink(d / "x" / "f")
+    unmap = threading.Timer(0.05, area.close)
+    unmap.start()
+    os.rmdir(d / "x")
+    unmap.join()
 
 
 @check

@@ -8,7 +8,7 @@ import os
 
 import pytest
 
-from freepage_client.nfs.lock import OFFSET_MAX, FileLock, FileLocks
+from freepage_client.nfs.lock import END, FileLock, FileLocks
 from freepage_client.vfs.task import Task
 from freepage_lab.sim import Fault, World, run_world
 from freepage_proto.rpc import Procedure
@@ -138,8 +138,8 @@ def test_ranges_of_one_owner_and_kind_that_touch_are_one_lock() -> None:
     assert _ranges(locks) == [(a, 0, 300, "EX"), (b, 500, 600, "SH")]
     locks.set(FileLock(a, 50, 60, False), flock=False)
     assert _ranges(locks) == [(a, 0, 50, "EX"), (a, 50, 60, "SH"), (a, 60, 300, "EX"), (b, 500, 600, "SH")]
-    locks.set(FileLock(a, 0, OFFSET_MAX, True), flock=False)
-    assert _ranges(locks) == [(a, 0, OFFSET_MAX, "EX"), (b, 500, 600, "SH")]
+    locks.set(FileLock(a, 0, END, True), flock=False)
+    assert _ranges(locks) == [(a, 0, END, "EX"), (b, 500, 600, "SH")]
     assert locks.allow_whole_page_writes()
     locks.set(FileLock(a, 10, 20, True), flock=False)
     assert locks.allow_whole_page_writes(), "a part of what is locked already changes nothing"

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from freepage_client.nfs.file import NfsFile
     from freepage_client.nfs.inode import NfsInode
 
-OFFSET_MAX = (1 << 63) - 1
+END = 1 << 63
+"""One past the last byte of any file: a lock that reaches it has no end (Linux: fl_end == OFFSET_MAX)."""
 NLM_GRACE_POLL_S = 5.0
 
 
@@ -56,7 +57,7 @@ class FileLocks:
         """No locks, or the first one covers the whole file for writing (nfs_can_extend_write)."""
         if self.posix:
             first = self.posix[0]
-            return first.exclusive and first.start == 0 and first.end >= OFFSET_MAX
+            return first.exclusive and first.start == 0 and first.end >= END
         if self.flocks:
             return self.flocks[0].exclusive
         return True
@@ -143,7 +144,7 @@ def _is_local(file: NfsFile, flock: bool) -> bool:
 def _nlm(file: NfsFile, lock: FileLock) -> NlmLock:
     machine = file.inode.server.machine
     owner = f"{machine.lock_owner_id(lock.owner)}@{machine.hostname}".encode()
-    length = 0 if lock.end >= OFFSET_MAX else lock.end - lock.start
+    length = 0 if lock.end >= END else lock.end - lock.start
     return NlmLock(file.inode.fh, owner, 0, lock.start, length)
 
 
@@ -214,7 +215,7 @@ async def test_lock(file: NfsFile, lock: FileLock) -> FileLock | None:
     result = cast(NlmRes, await file.inode.server.rpc.call(Procedure.NLM_TEST, args, file.context.cred.auth))
     if result.status is NlmStat4.DENIED and result.holder is not None:
         holder = result.holder
-        end = holder.offset + holder.length if holder.length else OFFSET_MAX
+        end = holder.offset + holder.length if holder.length else END
         return FileLock(holder.owner, holder.offset, end, result.holder_exclusive)
     return None
 
@@ -236,4 +237,4 @@ async def release_locks(file: NfsFile, owner: object, *, flock: bool) -> None:
     """Close releases what the closing process, or the open file, had locked (locks_remove_posix, locks_remove_file)."""
     locks = file.inode.locks
     if locks is not None and locks.owned_by(owner, flock):
-        await unlock(file, FileLock(owner, 0, OFFSET_MAX, False), flock=flock)
+        await unlock(file, FileLock(owner, 0, END, False), flock=flock)

@@ -803,7 +803,7 @@ class Task:
         kind = operation & ~fcntl.LOCK_NB
         if kind not in (fcntl.LOCK_SH, fcntl.LOCK_EX, fcntl.LOCK_UN):
             raise os_error(errno.EINVAL)
-        lock = nfs_lock.FileLock(self._get(fd), 0, nfs_lock.OFFSET_MAX, kind == fcntl.LOCK_EX)
+        lock = nfs_lock.FileLock(self._get(fd), 0, nfs_lock.END, kind == fcntl.LOCK_EX)
         if kind == fcntl.LOCK_UN:
             await nfs_lock.unlock(file, lock, flock=True)
         else:
@@ -819,7 +819,7 @@ class Task:
         kind = command & ~fcntl.LOCK_NB
         if offset < 0 or length < 0 or kind not in (fcntl.LOCK_SH, fcntl.LOCK_EX, fcntl.LOCK_UN):
             raise os_error(errno.EINVAL)
-        end = offset + length if length else nfs_lock.OFFSET_MAX
+        end = offset + length if length else nfs_lock.END
         lock = nfs_lock.FileLock(self, offset, end, kind == fcntl.LOCK_EX)
         if kind == fcntl.LOCK_UN:
             await nfs_lock.unlock(file, lock, flock=False)

@@ -44,6 +44,14 @@ class HeldLock:
     def same_owner(self, other: HeldLock) -> bool:
         return (self.client, self.owner, self.svid) == (other.client, other.owner, other.svid)
 
+    def joins(self, other: HeldLock) -> bool:
+        """Whether one begins where the other ends, and they are the same kind of the same owner."""
+        return (
+            (self.end == other.start or other.end == self.start)
+            and self.exclusive == other.exclusive
+            and self.same_owner(other)
+        )
+
     def conflicts(self, other: HeldLock) -> bool:
         return (
             not self.same_owner(other)
@@ -98,7 +106,7 @@ class LockManager:
         if len(held) >= MAX_LOCKS_PER_FILE or self._count >= MAX_LOCKS:
             return NlmRes(NlmStat4.DENIED_NOLOCKS)
         self._leave_line(args.lock.file, wanted)
-        self._keep(args.lock.file, [*_without(held, wanted), wanted])
+        self._keep(args.lock.file, _with(held, wanted))
         self._grant(args.lock.file)  # a lock that got weaker or shorter may make room
         return NlmRes(NlmStat4.GRANTED)
 
@@ -189,7 +197,7 @@ class LockManager:
             if any(other.conflicts(wanted) for other in held):
                 continue
             self._leave_line(file, wanted)
-            self._keep(file, [*_without(held, wanted), wanted])
+            self._keep(file, _with(held, wanted))
             _answer(listener, (named,))
 
     def _dismiss(self, client: str) -> None:
@@ -214,6 +222,17 @@ class LockManager:
 def _answer(listener: asyncio.Future[tuple[NlmLock, ...]], locks: tuple[NlmLock, ...]) -> None:
     if not listener.done():
         listener.set_result(locks)
+
+
+def _with(held: list[HeldLock], lock: HeldLock) -> list[HeldLock]:
+    """``held`` with a lock that takes the place of what its owner holds there, and becomes one with its neighbours."""
+    kept: list[HeldLock] = []
+    for other in _without(held, lock):
+        if other.joins(lock):
+            lock = replace(lock, start=min(other.start, lock.start), end=max(other.end, lock.end))
+        else:
+            kept.append(other)
+    return [*kept, lock]
 
 
 def _without(held: list[HeldLock], range: HeldLock) -> list[HeldLock]:

@@ -42,6 +42,7 @@ from freepage_proto.nfs3 import SET_TO_SERVER_TIME
 
 if TYPE_CHECKING:
     from freepage_client.machine import Machine
+    from freepage_client.nfs.file import NfsFile
     from freepage_client.nfs.inode import NfsInode
     from freepage_client.nfs.super import NfsServer
 
@@ -57,16 +58,18 @@ _STATUS_FLAGS = os.O_APPEND | os.O_DIRECT | os.O_DSYNC | os.O_SYNC
 """What fcntl(F_SETFL) may change while a file is open, and open(2) alone."""
 
 _NO_ENTRY = os_error(errno.ENOENT)
-_LAST_BYTE = (1 << 63) - 1
 
 
 class LockOwner:
-    """Who holds fcntl locks: a process, as the kernel tells them apart."""
+    """Who holds fcntl locks, as the kernel tells them apart: a process, or an open file (F_OFD_SETLK)."""
 
-    __slots__ = ("__weakref__", "pid")
+    __slots__ = ("fhs", "pid")
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
+        self.fhs: set[int] = set()
+        """The open files through which it has locked. FUSE does not say when an open file gives its own locks back; a
+        process has done so before the last of these is released."""
 
 
 class FuseFileSystem:
@@ -94,6 +97,8 @@ class FuseFileSystem:
         self._last_fh = 0
         self._closing: dict[asyncio.Future[object], Dentry] = {}
         """What closing files has still to do, and where those files are."""
+        self._flushed: set[int] = set()
+        """Open files that close(2) was called for; for the last of its calls RELEASE is to come."""
         self._owners: dict[int, LockOwner] = {}
         self._looked_up: dict[int, Node] = {}
         """By caller: the file whose LOOKUP has just asked the server. An open that follows need not ask again."""
@@ -284,18 +289,31 @@ class FuseFileSystem:
         name = bytes(body[:-1])
         async with self._held(self.nodes.get(request.nodeid), task) as directory:
             child = directory.children.get(name)
+            await self._late_releases(child)
             while child is not None and (closing := [f for f, d in self._closing.items() if d.parent is child]):
                 await asyncio.wait(closing)
             await task.rmdir(At(directory, name))
         return b""
 
+    async def _late_releases(self, directory: Dentry | None) -> None:
+        """The kernel sends RELEASE once nothing of the file is under way, be it a read ahead of a page fault: so an
+        unlinked file can be in the directory's way although it is closed. Wait a little for those that may be."""
+        for _ in range(LATE_RELEASE_STEPS):
+            late = (self.files[fh].dentry for fh in self._flushed)
+            if not any(dentry.is_sillyrenamed and dentry.parent is directory for dentry in late):
+                return
+            await asyncio.sleep(LATE_RELEASE_S / LATE_RELEASE_STEPS)
+
     async def _settled(self, directory: Dentry, name: bytes) -> None:
         """Wait until the last close of a file has done its work, as its caller would have waited in close(2)."""
         dentry = directory.children.get(name)
         if dentry is not None and dentry.inode is not None:
-            node = self.nodes.of_inode(dentry.inode)
-            while node is not None and node.closing:
-                await asyncio.wait(node.closing)
+            await self._closed(dentry.inode)
+
+    async def _closed(self, inode: NfsInode) -> None:
+        node = self.nodes.of_inode(inode)
+        while node is not None and node.closing:
+            await asyncio.wait(node.closing)
 
     async def rename(self, request: Request, body: memoryview) -> Answer:
         (newdir,) = abi.RENAME_IN.unpack_from(body)
@@ -481,6 +499,7 @@ class FuseFileSystem:
         fh, _, _, owner = abi.FLUSH_IN.unpack_from(body)
         file = self._file(fh).file
         assert file is not None
+        self._flushed.add(fh)
         holder = self._owners.get(owner)
         if holder is None and not file.may_write:
             file.inode.server.stats.events["vfsflush"] += 1
@@ -511,22 +530,34 @@ class FuseFileSystem:
         open_file = self.files.pop(fh, None)
         if open_file is None:
             raise os_error(errno.EBADF)
-        return self._release(open_file, self.nodes.of_inode(open_file.inode))
+        self._flushed.discard(fh)
+        return self._release(open_file, self.nodes.of_inode(open_file.inode), fh)
 
-    async def _release(self, open_file: OpenFile, node: Node | None) -> Answer:
-        if node is None or open_file.file is None or not open_file.file.may_write:
+    async def _release(self, open_file: OpenFile, node: Node | None, fh: int = 0) -> Answer:
+        file = open_file.file
+        if node is None or file is None or not (file.may_write or file.inode.locks):
             await Task.release(open_file)
             return b""
         closing: asyncio.Future[object] = asyncio.get_running_loop().create_future()
         node.closing.add(closing)
         self._closing[closing] = open_file.dentry
         try:
+            await self._release_locks(file, fh)
             await Task.release(open_file)
         finally:
             node.closing.discard(closing)
             del self._closing[closing]
             closing.set_result(None)
         return b""
+
+    async def _release_locks(self, file: NfsFile, fh: int) -> None:
+        """Give back the fcntl locks of whoever has locked through this descriptor alone."""
+        if file.inode.locks is None or not file.inode.locks.posix:
+            return
+        for owner in [owner for owner in self._owners.values() if fh in owner.fhs]:
+            owner.fhs.discard(fh)
+            if not owner.fhs:
+                await nfs_lock.release_locks(file, owner, flock=False)
 
     # Directories.
 
@@ -554,14 +585,13 @@ class FuseFileSystem:
             raise os_error(errno.EBADF)
         exclusive = kind == fcntl.F_WRLCK
         if flags & abi.LK_FLOCK:
-            return open_file, nfs_lock.FileLock(open_file, 0, nfs_lock.OFFSET_MAX, exclusive), kind, True
+            return open_file, nfs_lock.FileLock(open_file, 0, nfs_lock.END, exclusive), kind, True
         holder = self._owners.get(owner)
         if holder is None:
             if len(self._owners) >= _MANY_OWNERS:
                 self._forget_owners()
             holder = self._owners[owner] = LockOwner(pid)
-        beyond = nfs_lock.OFFSET_MAX if end >= _LAST_BYTE else end + 1
-        return open_file, nfs_lock.FileLock(holder, start, beyond, exclusive), kind, False
+        return open_file, nfs_lock.FileLock(holder, start, min(end + 1, nfs_lock.END), exclusive), kind, False
 
     def _forget_owners(self) -> None:
         holding = {
@@ -578,20 +608,24 @@ class FuseFileSystem:
     async def getlk(self, request: Request, body: memoryview) -> Answer:
         open_file, lock, _, _ = self._lock(request, body)
         assert open_file.file is not None
+        await self._closed(open_file.inode)
         held = await nfs_lock.test_lock(open_file.file, lock)
         if held is None:
             return abi.LK_OUT.pack(0, 0, fcntl.F_UNLCK, 0)
-        last = _LAST_BYTE if held.end >= nfs_lock.OFFSET_MAX else held.end - 1
         pid = held.owner.pid if isinstance(held.owner, LockOwner) else 0
-        return abi.LK_OUT.pack(held.start, last, fcntl.F_WRLCK if held.exclusive else fcntl.F_RDLCK, pid)
+        return abi.LK_OUT.pack(held.start, held.end - 1, fcntl.F_WRLCK if held.exclusive else fcntl.F_RDLCK, pid)
 
     async def setlk(self, request: Request, body: memoryview) -> Answer:
         open_file, lock, kind, flock = self._lock(request, body)
         file = open_file.file
         assert file is not None
+        fh = abi.LK_IN.unpack_from(body)[0]
+        await self._closed(file.inode)
         if kind == fcntl.F_UNLCK:
             await nfs_lock.unlock(file, lock, flock=flock)
             return b""
+        if isinstance(lock.owner, LockOwner):
+            lock.owner.fhs.add(fh)
         self._waits_for_lock += 1
         try:
             await nfs_lock.set_lock(file, lock, flock=flock, wait=request.opcode == Op.SETLKW)
@@ -601,6 +635,10 @@ class FuseFileSystem:
 
 
 _MANY_OWNERS = 4096
+
+LATE_RELEASE_S = 0.5
+"""How long rmdir(2) waits for the RELEASE of unlinked files that close(2) was called for."""
+LATE_RELEASE_STEPS = 50
 
 
 class _Held:

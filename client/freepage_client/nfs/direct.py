@@ -39,12 +39,15 @@ async def start_io_direct(inode: NfsInode) -> None:
     """Enter direct mode: write back what the page cache holds (nfs_start_io_direct)."""
     if not inode.direct_io:
         inode.direct_io = True
+        inode.note_readable()
         await sync_inode(inode)
 
 
 def start_io_buffered(inode: NfsInode) -> None:
     """Back to buffered mode; direct calls of this client end before they return, so there is nothing to wait for."""
-    inode.direct_io = False
+    if inode.direct_io:
+        inode.direct_io = False
+        inode.note_readable()
 
 
 def _cut(pos: int, count: int, size: int) -> list[tuple[int, int]]:

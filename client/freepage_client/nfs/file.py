@@ -162,32 +162,20 @@ class NfsFile(File):
         is asked here, in one expression. Time does not run backwards, so only the end of the attributes' time counts.
         """
         inode = self.inode
-        if (
-            inode.cache_validity & UNREADABLE
-            or self._now() >= inode.attrs_until_s
-            or inode.invalidating is not None
-            or self.direct
-        ):
+        if inode.cache_validity & UNREADABLE or self._now() >= inode.readable_until_s or self.direct:
             return None
         data = read_nowait(self, pos, count)
         if data is not None:
-            inode.direct_io = False
             self._bytes["normalread"] += len(data)
         return data
 
     def read_buffers_nowait(self, pos: int, count: int) -> list[memoryview | bytearray | bytes] | None:
         """``read_nowait`` in pieces that need not be joined: they do not change any more."""
         inode = self.inode
-        if (
-            inode.cache_validity & UNREADABLE
-            or self._now() >= inode.attrs_until_s
-            or inode.invalidating is not None
-            or self.direct
-        ):
+        if inode.cache_validity & UNREADABLE or self._now() >= inode.readable_until_s or self.direct:
             return None
         buffers = read_buffers_nowait(self, pos, count)
         if buffers is not None:
-            inode.direct_io = False
             self._bytes["normalread"] += sum(map(len, buffers))
         return buffers
 

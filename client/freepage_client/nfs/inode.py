@@ -110,9 +110,16 @@ class NfsInode:
         self.attr_gencount = fattr.gencount
         self.attrtimeo = self.min_attrtimeo
         self.attrtimeo_timestamp = server.jiffies()
-        self.attrs_until_s = 0.0
-        """Until when cached data may be read, as far as time decides, in the clock's seconds; see ``_note_expiry``."""
-        self._note_expiry()
+        self.invalidating: asyncio.Future[None] | None = None
+        """not None while somebody drops the cached pages"""
+        self.direct_io = False
+        """the last to read or write did so with O_DIRECT (NFS_INO_ODIRECT)"""
+        self.readable_until_s = 0.0
+        """Until when cached data may be read, in the clock's seconds, if ``cache_validity`` allows it.
+
+        In the past while it may not be read for another reason; see ``note_readable``.
+        """
+        self.note_readable()
 
         self.cache_change_attribute = 0
         """Directories: moves by 2 whenever somebody else may have changed the names; dentries compare against it."""
@@ -124,7 +131,6 @@ class NfsInode:
         self.open_dirs: list[OpenDirContext] = []
         self.nr_writers = 0
         """i_writecount: open files of this inode that may write."""
-        self.direct_io = False
         self.access_cache: dict[object, AccessEntry] = {}
         self.acl_cached = False
         self.dentries: list[Dentry] = []
@@ -145,7 +151,6 @@ class NfsInode:
         self.silly_removals = 0
         """Directories: .nfs files whose REMOVE is on its way; RMDIR waits in ``removal_waiters`` (rmdir_sem)."""
         self.removal_waiters: list[asyncio.Future[None]] = []
-        self.invalidating: asyncio.Future[None] | None = None
         self.write_lock: asyncio.Lock | None = None
         """i_rwsem of a regular file or directory, made when first needed; writers and name changes take it."""
 
@@ -192,9 +197,12 @@ class NfsInode:
     def mapping_needs_revalidation(self) -> bool:
         return self.check_cache_invalid(INVALID_CHANGE) or self.stale
 
-    def _note_expiry(self) -> None:
-        """``read_cache_jiffies``, ``attrtimeo`` or ``stale`` has changed."""
-        self.attrs_until_s = -1.0 if self.stale else seconds_at(self.read_cache_jiffies + self.attrtimeo)
+    def note_readable(self) -> None:
+        """``read_cache_jiffies``, ``attrtimeo``, ``stale``, ``invalidating`` or ``direct_io`` has changed."""
+        if self.stale or self.invalidating is not None or self.direct_io:
+            self.readable_until_s = -1.0
+        else:
+            self.readable_until_s = seconds_at(self.read_cache_jiffies + self.attrtimeo)
 
     # Invalidation.
 
@@ -212,7 +220,7 @@ class NfsInode:
         self.server.stats.events["attrinvalidates"] += 1
         self.attrtimeo = self.min_attrtimeo
         self.attrtimeo_timestamp = self.server.jiffies()
-        self._note_expiry()
+        self.note_readable()
         flags = INVALID_ATTR | INVALID_ACCESS | INVALID_ACL
         if self.is_reg or self.is_dir or self.is_lnk:
             flags |= INVALID_DATA
@@ -380,7 +388,7 @@ class NfsInode:
         if invalid:
             self.set_cache_invalid(invalid)
         self.read_cache_jiffies = fattr.time_start
-        self._note_expiry()
+        self.note_readable()
         return True
 
     def _update(self, fattr: NfsFattr) -> bool:
@@ -431,7 +439,7 @@ class NfsInode:
         self.i_nlink = attr.nlink
         self.used = attr.used
         self._update_timeout(fattr, changed)
-        self._note_expiry()
+        self.note_readable()
         if not (self.is_reg or self.is_dir or self.is_lnk):
             invalid &= ~INVALID_DATA
         self.set_cache_invalid(invalid)

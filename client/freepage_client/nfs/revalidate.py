@@ -73,6 +73,7 @@ async def clear_invalid_mapping(inode: NfsInode) -> None:
             return
         break
     done = inode.invalidating = asyncio.get_running_loop().create_future()
+    inode.note_readable()
     inode.cache_validity &= ~INVALID_DATA
     inode.clear_gaps()
     try:
@@ -83,6 +84,7 @@ async def clear_invalid_mapping(inode: NfsInode) -> None:
         inode.server.stats.events["datainvalidates"] += 1
     finally:
         inode.invalidating = None
+        inode.note_readable()
         done.set_result(None)
 
 

@@ -328,10 +328,12 @@ class Task:
     async def pread(self, fd: int, count: int, offset: int) -> bytes:
         if offset < 0:
             raise os_error(errno.EINVAL)
-        open_file = self.files.get(fd)
-        file = None if open_file is None else open_file.file
+        try:
+            file = self.files[fd].file
+        except KeyError:
+            raise os_error(errno.EBADF) from None
         if file is None or not file.may_read:
-            file = self._readable(fd)
+            file = self._readable(fd)  # says why not
         if count < 0:
             raise os_error(errno.EINVAL)
         data = file.read_nowait(offset, count)

@@ -309,7 +309,7 @@ def disk_with_a_reserve(tmp_path: Path) -> Iterator[Path]:
     if mounted.returncode:
         pytest.skip(f"a file system cannot be mounted here: {mounted.stderr.strip()}")
     yield disk
-    subprocess.run(["umount", disk], check=True)
+    subprocess.run(["umount", "--lazy", disk], check=True)  # a test that failed may hold files open
 
 
 def test_what_is_kept_for_root_is_there_for_no_caller_of_a_server_that_runs_as_root(disk_with_a_reserve: Path) -> None:

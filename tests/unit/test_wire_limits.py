@@ -37,7 +37,7 @@ from freepage_proto.nfs3 import (
     SymlinkArgs,
     WriteArgs,
 )
-from freepage_proto.nlm4 import MAX_OWNER, LockArgs, NlmLock, NlmStat4
+from freepage_proto.nlm4 import MAX_OWNER, LockArgs, NlmLock, NlmStat4, UnlockArgs
 from freepage_proto.rpc import AuthSys, CallHeader, Procedure, RpcConnectionLost, RpcGarbageArgs
 from freepage_runtime.control import ControlService, TokenGuard
 from freepage_runtime.limits import server_options
@@ -45,6 +45,7 @@ from freepage_server.io import service as service_module
 from freepage_server.io import slowpeers
 from freepage_server.io.service import MAX_REQUEST_BYTES, SERVER_OPTIONS, NfsService, make_server
 from freepage_server.io.slowpeers import SlowPeers
+from freepage_server.io.turns import Turns
 from freepage_server.nfsd import lockd
 from http2_raw import BadPeer, begin_call, frame, message
 from nfsd_rig import ME, Rig
@@ -270,12 +271,13 @@ def test_a_call_that_does_not_move_is_broken_off_and_its_place_is_free(
         monkeypatch.setattr(slowpeers, "OUTER", "outer")
 
     async def story() -> None:
-        async with door(max_calls=2) as d, await BadPeer.connect(d.port) as peer:
-            seconds = [0.0]
-            slow = SlowPeers(lambda: d.service._executing, lambda: seconds[0], patience_s=10.0)
-            if names == "others":
+        seconds = [0.0]
+        slow = SlowPeers(lambda: d.service._executing, lambda: seconds[0], patience_s=10.0)
+        if names == "others":
+            async with door() as d:
                 d.service.slow_peers = slow
                 await d.null()
+        async with door(max_calls=2) as d, await BadPeer.connect(d.port) as peer:
             peer.shake_hands(window=0)
             request = METHODS[P.READ].encode_call(HEADER, ReadArgs(b"h", 0, 1))
             for stream in (1, 3):
@@ -531,5 +533,59 @@ def test_locks_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
             rig.server.locks.free_client("a")
             assert await lock(g, 3) is NlmStat4.GRANTED
             assert len(list(rig.server.locks.locks())) == rig.server.locks._count == 1
+
+    run(story)
+
+
+def test_one_client_cannot_have_all_the_locks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lockd, "MAX_LOCKS_PER_CLIENT", 3)
+    locks = lockd.LockManager()
+
+    def lock(client: str, number: int) -> NlmStat4:
+        return locks.lock(client, LockArgs(NlmLock(b"f", b"o", number, 10 * number, 1), True)).status
+
+    assert [lock("A", n) for n in range(4)] == [NlmStat4.GRANTED] * 3 + [NlmStat4.DENIED_NOLOCKS]
+    assert lock("B", 5) is NlmStat4.GRANTED
+    assert locks.unlock("A", UnlockArgs(NlmLock(b"f", b"o", 0, 0, 1))).status is NlmStat4.GRANTED
+    assert lock("A", 3) is NlmStat4.GRANTED
+    assert locks.free_client("A") == 3
+    assert [lock("A", n) for n in range(4)] == [NlmStat4.GRANTED] * 3 + [NlmStat4.DENIED_NOLOCKS]
+
+
+# --- turns ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_client_with_many_calls_waits_for_its_own() -> None:
+    async def story() -> None:
+        turns, order = Turns(2), []
+
+        async def call(client: str) -> None:
+            await turns.take(client)
+            order.append(client)
+
+        calls = [asyncio.ensure_future(call(client)) for client in "AAAAAAABBC"]
+        await asyncio.sleep(0)
+        assert order == ["A", "A"]
+        for _ in range(8):
+            turns.give()
+            await asyncio.sleep(0)
+        assert "".join(order) == "AA" + "ABC" + "AB" + "AAA"
+        await asyncio.gather(*calls)
+        turns.give()
+        turns.give()
+        await call("D")
+        await call("D")
+        third, fourth = asyncio.ensure_future(call("D")), asyncio.ensure_future(call("E"))
+        await asyncio.sleep(0)
+        third.cancel()  # while it waits
+        turns.give()
+        await fourth
+        fifth = asyncio.ensure_future(call("D"))
+        await asyncio.sleep(0)
+        turns.give()
+        fifth.cancel()  # when its turn has come
+        await asyncio.wait((third, fifth))
+        assert third.cancelled() and fifth.cancelled()
+        await asyncio.wait_for(call("F"), 10)
 
     run(story)

@@ -30,6 +30,7 @@ from freepage_runtime.histogram import LatencyHistogram
 from freepage_runtime.limits import server_options
 from freepage_runtime.logs import fields
 from freepage_server.io.slowpeers import SlowPeers
+from freepage_server.io.turns import Turns
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +41,7 @@ MAX_REPLY_BYTES = 4 << 20
 """The largest that is sent. READDIR counts in bytes of XDR, and protobuf may need more."""
 
 MAX_EXECUTING_CALLS = 64
-"""How many calls are executed at a time; the others wait in line, as for a thread of nfsd."""
+"""How many calls are executed at a time; the others wait for their clients' turns, as for a thread of nfsd."""
 
 MAX_WAITING_CALLS = 16384
 """How many may wait before new ones are refused. A client that is refused tries again."""
@@ -116,7 +117,7 @@ class NfsService:
     def __init__(self, server: CallHandler, *, max_executing: int = MAX_EXECUTING_CALLS) -> None:
         self.server = server
         self.stats = ServiceStats()
-        self._turns = asyncio.Semaphore(max_executing)
+        self._turns = Turns(max_executing)
         self._request_ids = itertools.count(1)
         self._bytes = 0
         """of the requests of calls under way"""
@@ -200,11 +201,11 @@ class NfsService:
         call.add_done_callback(self._calls.pop)
 
     async def _in_turn(self, procedure: Procedure, header: CallHeader, args: object, peer: str) -> object:
-        await self._turns.acquire()
+        await self._turns.take(header.client_id)
         try:
             return await self.server.call(procedure, header, args, peer)
         finally:
-            self._turns.release()
+            self._turns.give()
 
     @property
     def calls_under_way(self) -> int:

@@ -11,6 +11,7 @@ keep it for ever, and one that does not listen asks again after a while.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
@@ -24,6 +25,8 @@ MAX_LOCKS_PER_FILE = 4096
 """Every request looks at all of a file's locks: at this many, in a few ms."""
 MAX_LOCKS = 65536
 """Of all files and clients together; whoever wants one more is told DENIED_NOLOCKS."""
+MAX_LOCKS_PER_CLIENT = 16384
+"""One client's part of them."""
 MAX_BLOCKED = 4096
 """Locks standing in line; one more is answered BLOCKED all the same, and its client asks again."""
 MAX_WAIT_MS = 60_000
@@ -65,6 +68,7 @@ class LockManager:
     def __init__(self) -> None:
         self._files: dict[FileHandle, list[HeldLock]] = {}
         self._count = 0
+        self._count_of: Counter[str] = Counter()
         self._blocked: dict[FileHandle, list[tuple[HeldLock, NlmLock]]] = {}
         """Who waits, in the order in which they came, with the lock as the client named it."""
         self._nr_blocked = 0
@@ -103,7 +107,8 @@ class LockManager:
                 return NlmRes(NlmStat4.DENIED)
             self._stand_in_line(args.lock, wanted)
             return NlmRes(NlmStat4.BLOCKED)
-        if len(held) >= MAX_LOCKS_PER_FILE or self._count >= MAX_LOCKS:
+        mine = self._count_of[client]
+        if len(held) >= MAX_LOCKS_PER_FILE or self._count >= MAX_LOCKS or mine >= MAX_LOCKS_PER_CLIENT:
             return NlmRes(NlmStat4.DENIED_NOLOCKS)
         self._leave_line(args.lock.file, wanted)
         self._keep(args.lock.file, _with(held, wanted))
@@ -206,7 +211,13 @@ class LockManager:
             _answer(listener, ())
 
     def _keep(self, file: FileHandle, held: list[HeldLock]) -> None:
-        self._count += len(held) - len(self._files.get(file, ()))
+        before = self._files.get(file, [])
+        self._count += len(held) - len(before)
+        self._count_of.update(lock.client for lock in held)
+        for lock in before:
+            self._count_of[lock.client] -= 1
+            if not self._count_of[lock.client]:
+                del self._count_of[lock.client]
         if held:
             self._files[file] = held
         else:

@@ -13,8 +13,8 @@ from google.protobuf.message import DecodeError, Message
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from freepage_proto import bulk, convert, mount3, nfs3, nfsacl3, nlm4, protobuf_only
-from freepage_proto.convert import METHODS, Method
+from freepage_proto import bulk, mount3, nfs3, nfsacl3, nlm4, protobuf_only
+from freepage_proto.convert import METHODS, Method, readwrite
 from freepage_proto.rpc import AuthSys, CallHeader, Procedure, RpcGarbageArgs
 from freepage_proto.v1 import mount_pb2, nfs_pb2, nfsacl_pb2, nlm_pb2
 
@@ -285,29 +285,29 @@ def test_varints_are_protobufs(number: int) -> None:
 @given(headers, plain(nfs3.ReadArgs))
 def test_a_read_is_understood_by_hand_and_as_protobuf_understands_it(header: CallHeader, args: nfs3.ReadArgs) -> None:
     request = METHODS[P.READ].encode_call(header, args)
-    by_hand = convert._decode_read_ours(request)
+    by_hand = readwrite._decode_read_ours(request)
     if header.xid and args.file and (args.offset or args.count) and request[1] < 0x80:
         assert by_hand == (header, args)
     else:
         assert by_hand in (None, (header, args))
-    assert convert._decode_read_any(request) == (header, args)
+    assert readwrite._decode_read_any(request) == (header, args)
 
 
 @some
 @given(headers, plain(nfs3.WriteArgs))
 def test_a_write_is_understood_by_hand_and_as_protobuf_understands_it(header: CallHeader, args: nfs3.WriteArgs) -> None:
     request = METHODS[P.WRITE].encode_call(header, args)
-    by_hand = convert._decode_write_ours(request)
+    by_hand = readwrite._decode_write_ours(request)
     if header.xid and args.file and args.count and request[1] < 0x80:
         assert by_hand == (header, args)
     else:
         assert by_hand in (None, (header, args))
-    assert convert._decode_write_any(request) == (header, args)
+    assert readwrite._decode_write_any(request) == (header, args)
 
 
 CALLS = [
-    (P.READ, convert.decode_read, convert._decode_read_any),
-    (P.WRITE, convert.decode_write, convert._decode_write_any),
+    (P.READ, readwrite.decode_read, readwrite._decode_read_any),
+    (P.WRITE, readwrite.decode_write, readwrite._decode_write_any),
 ]
 
 
@@ -340,7 +340,7 @@ def test_attributes_are_encoded_once_for_each_object_and_never_mixed_up() -> Non
     for _ in range(2):
         for attributes in files:
             result = nfs3.ReadRes(nfs3.NfsStat3.OK, attributes, 1, False, b"x")
-            assert convert.encode_read_res(result) == protobuf_only.encode_read_res(result)
+            assert readwrite.encode_read_res(result) == protobuf_only.encode_read_res(result)
 
 
 @some

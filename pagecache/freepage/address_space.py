@@ -116,7 +116,7 @@ class AddressSpace:
         self.host = host
         self.a_ops = a_ops
         self.bdi: BackingDevInfo = bdi if bdi is not None else cache.default_bdi
-        self.pages = PageTree(cache.memcg.lruvec.frames)
+        self.pages = PageTree(cache.memcg.lruvec.folios)
         self.shadows: dict[int, int] = {}
         """evicted pages' entries (mm/workingset.c), by index; an index is never in both"""
         self.dirty_tags: dict[int, None] = {}

@@ -179,7 +179,7 @@ def _single_out(ledger: Ledger, runs_in_use: set[SlabRun], mappings: Iterable[Ad
         run: bytearray(len(run.states)) for cache in ledger.caches.values() for run in cache.runs
     }
     for mapping in mappings:
-        for folio, start, stop in mapping.pages.folios():
+        for folio, start, stop in mapping.pages.folio_runs():
             run = folio.fill_run
             if run is None:
                 continue
@@ -199,7 +199,7 @@ def _owned(mappings: Iterable[AddressSpace]) -> list[SlabObject]:
     return [
         folio.objects[off]
         for mapping in mappings
-        for folio, start, stop in mapping.pages.folios()
+        for folio, start, stop in mapping.pages.folio_runs()
         if folio.objects is not None
         for off in range(start, stop)
         if off in folio.objects

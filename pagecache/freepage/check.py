@@ -59,7 +59,7 @@ def check_memcg(memcg: MemCgroup, caches: Iterable[PageCache]) -> None:
     for page in resident:
         assert page in known, f"on no list: {page.describe()}"
         assert page.lru == (page not in adding), page.describe()
-    for folio in {folio for folio in lruvec.frames if folio is not None}:
+    for folio in {folio for folio in lruvec.folios if folio is not None}:
         assert folio.live == sum(not more & FREED for more in folio.more), folio
         for off, state in enumerate(folio.state):
             if state & OUTSIDE and not folio.more[off] & FREED:

@@ -69,7 +69,7 @@ def _insert_for_write(mapping: AddressSpace, index: int) -> Page:
     folio.more.append(CHARGED)
     folio.nr = off + 1
     folio.live += 1
-    pages.store_slot(index, folio.pfn + off)
+    pages.store_slot(index, mapping.cache.memcg.lruvec.folio_of[folio.pfn])
     cache = mapping.cache
     cache.nr_file_pages += 1
     cache.stat.pgpgin += 1
@@ -104,8 +104,7 @@ def _insert(mapping: AddressSpace, index: int, nr: int, max_nr: int = 0) -> Foli
     folio = Folio(cache, index, nr, LOCKED, CHARGED, max_nr)
     folio.mapping = mapping
     folio.live = nr
-    cache.memcg.lruvec.alloc_frames(folio)
-    mapping.pages.store(folio)
+    mapping.pages.store(folio, cache.memcg.lruvec.alloc_frames(folio))
     cache.nr_file_pages += nr
     cache.stat.pgpgin += nr
     return folio
@@ -386,7 +385,7 @@ def migrate_page(old: Page) -> Page:
     folio = new.folio
     folio.mapping = mapping
     folio.live = 1
-    lruvec.alloc_frames(folio)
+    number = lruvec.alloc_frames(folio)
     if old.lru:
         which = ACTIVE if old.active else INACTIVE
         lruvec.delete(old.folio.pfn + old.off, which)
@@ -394,7 +393,7 @@ def migrate_page(old: Page) -> Page:
         old.lru, new.lru = False, True
     if mapping.a_ops.migratepage is not None:
         mapping.a_ops.migratepage(mapping, new, old)
-    mapping.pages.replace(new.index, folio.pfn)
+    mapping.pages.replace(new.index, number)
     folio.state[0] &= ~OUTSIDE
     old.folio.state[old.off] |= OUTSIDE
     old.owned = None

@@ -50,13 +50,29 @@ class LruList:
 class Lruvec:
     """The inactive and the active file list."""
 
-    __slots__ = ("active", "frames", "free", "free_single", "inactive", "next", "nonresident_age", "nr", "prev")
+    __slots__ = (
+        "active",
+        "folio_of",
+        "folios",
+        "free",
+        "free_numbers",
+        "free_single",
+        "inactive",
+        "next",
+        "nonresident_age",
+        "nr",
+        "prev",
+    )
 
     def __init__(self) -> None:
         self.next = array("I", (INACTIVE, ACTIVE))
         self.prev = array("I", (INACTIVE, ACTIVE))
-        self.frames: list[Folio | None] = [None, None]
-        """frame number -> the folio it belongs to"""
+        self.folios: list[Folio | None] = [None]
+        """folio number -> the folio; 0 is none. One reference to each: a garbage collection follows them all"""
+        self.folio_of = array("I", (0, 0))
+        """frame number -> number of the folio it belongs to"""
+        self.free_numbers: list[int] = []
+        """folio numbers not in use"""
         self.free_single: list[int] = []
         """frames not in use, for folios of one page"""
         self.free: dict[int, list[int]] = {}
@@ -73,31 +89,38 @@ class Lruvec:
 
     # -- page frames -------------------------------------------------------------------------------------------
 
-    def alloc_frames(self, folio: Folio) -> None:
-        """Neighbouring numbers for a folio's pages."""
+    def alloc_frames(self, folio: Folio) -> int:
+        """Neighbouring numbers for a folio's pages; returns the folio's own number."""
+        if self.free_numbers:
+            number = self.free_numbers.pop()
+            self.folios[number] = folio
+        else:
+            number = len(self.folios)
+            self.folios.append(folio)
         if folio.max_nr == 1:
             if not self.free_single:
                 self._carve()
             folio.pfn = pfn = self.free_single.pop()
-            self.frames[pfn] = folio
-            return
+            self.folio_of[pfn] = number
+            return number
         size = 1 << (folio.max_nr - 1).bit_length()
         free = self.free.get(size)
         if free:
             pfn = free.pop()
-            self.frames[pfn : pfn + size] = [folio] * size
+            self.folio_of[pfn : pfn + size] = array("I", (number,)) * size
         else:
-            pfn = len(self.frames)
-            self.frames.extend([folio] * size)
+            pfn = len(self.folio_of)
+            self.folio_of.extend(array("I", (number,)) * size)
             self.next.extend(range(pfn, pfn + size))
             self.prev.extend(range(pfn, pfn + size))
         folio.pfn = pfn
+        return number
 
     def _carve(self) -> None:
         """More frames for single pages."""
-        pfn = len(self.frames)
+        pfn = len(self.folio_of)
         more = range(pfn, pfn + SINGLE_FRAMES)
-        self.frames.extend([None] * SINGLE_FRAMES)
+        self.folio_of.extend(array("I", bytes(4 * SINGLE_FRAMES)))
         self.next.extend(more)
         self.prev.extend(more)
         self.free_single.extend(reversed(more))
@@ -105,16 +128,19 @@ class Lruvec:
     def free_frames(self, folio: Folio) -> None:
         """None of the folio's pages is on a list any more."""
         pfn, folio.pfn = folio.pfn, 0
+        number = self.folio_of[pfn]
+        self.folios[number] = None
+        self.free_numbers.append(number)
         if folio.max_nr == 1:
-            self.frames[pfn] = None
+            self.folio_of[pfn] = 0
             self.free_single.append(pfn)
             return
         size = 1 << (folio.max_nr - 1).bit_length()
-        self.frames[pfn : pfn + size] = [None] * size
+        self.folio_of[pfn : pfn + size] = array("I", bytes(4 * size))
         self.free.setdefault(size, []).append(pfn)
 
     def page(self, pfn: int) -> Page:
-        folio = self.frames[pfn]
+        folio = self.folios[self.folio_of[pfn]]
         assert folio is not None
         return Page(folio, pfn - folio.pfn)
 

@@ -50,7 +50,7 @@ def read_nowait(file: File, pos: int, count: int) -> bytes | None:
     ra = file.ra
     try:
         pages = mapping.pages
-        folio = pages.frames[pages.nodes[first >> XA_CHUNK_SHIFT][(first & XA_CHUNK_MASK) + 1]]
+        folio = pages.folios[pages.nodes[first >> XA_CHUNK_SHIFT][(first & XA_CHUNK_MASK) + 1]]
     except (KeyError, IndexError):
         return None
     if folio is None:

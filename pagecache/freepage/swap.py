@@ -174,10 +174,11 @@ def _emptied(batch: list[int]) -> list[int]:
 
 def _drain_lru_add(memcg: MemCgroup) -> None:
     lruvec = memcg.lruvec
-    frames, following, before = lruvec.frames, lruvec.next, lruvec.prev
+    folios, folio_of = lruvec.folios, lruvec.folio_of
+    following, before = lruvec.next, lruvec.prev
     nr = lruvec.nr
     for pfn in _emptied(memcg.batches.lru_add):
-        folio = frames[pfn]
+        folio = folios[folio_of[pfn]]
         assert folio is not None
         off = pfn - folio.pfn
         folio.more[off] = folio.more[off] & ~LRU_ADD | LRU
@@ -195,9 +196,9 @@ def _drain_lru_add(memcg: MemCgroup) -> None:
 
 def _drain_activate(memcg: MemCgroup) -> None:
     lruvec = memcg.lruvec
-    frames, move = lruvec.frames, lruvec.move
+    folios, folio_of, move = lruvec.folios, lruvec.folio_of, lruvec.move
     for pfn in _emptied(memcg.batches.activate):
-        folio = frames[pfn]
+        folio = folios[folio_of[pfn]]
         if folio is None:
             continue  # freed: somebody dropped the batch's reference
         off = pfn - folio.pfn
@@ -209,9 +210,9 @@ def _drain_activate(memcg: MemCgroup) -> None:
 
 
 def _drain_rotate(memcg: MemCgroup) -> None:
-    frames = memcg.lruvec.frames
+    folios, folio_of = memcg.lruvec.folios, memcg.lruvec.folio_of
     for pfn in _emptied(memcg.batches.rotate):
-        folio = frames[pfn]
+        folio = folios[folio_of[pfn]]
         if folio is None:
             continue  # freed: somebody dropped the batch's reference
         off = pfn - folio.pfn
@@ -223,9 +224,9 @@ def _drain_rotate(memcg: MemCgroup) -> None:
 
 def _drain_deactivate_file(memcg: MemCgroup) -> None:
     lruvec, stat = memcg.lruvec, memcg.stat
-    frames = lruvec.frames
+    folios, folio_of = lruvec.folios, lruvec.folio_of
     for pfn in _emptied(memcg.batches.deactivate_file):
-        folio = frames[pfn]
+        folio = folios[folio_of[pfn]]
         if folio is None:
             continue  # freed: somebody dropped the batch's reference
         off = pfn - folio.pfn

@@ -292,10 +292,10 @@ def shrink_active_list(memcg: MemCgroup, nr_to_scan: int) -> None:
     """Move pages from the active tail to the inactive head. The referenced bit is left as it is."""
     lru_add_drain(memcg)
     lruvec = memcg.lruvec
-    frames = lruvec.frames
+    folios, folio_of = lruvec.folios, lruvec.folio_of
     pfns = lruvec.cut_tail(nr_to_scan, ACTIVE_LIST)
     for pfn in pfns:
-        folio = frames[pfn]
+        folio = folios[folio_of[pfn]]
         assert folio is not None
         off = pfn - folio.pfn
         folio.state[off] &= ~ACTIVE
@@ -307,10 +307,10 @@ def shrink_active_list(memcg: MemCgroup, nr_to_scan: int) -> None:
 
 def isolate_lru_folios(lruvec: Lruvec, nr_to_scan: int) -> list[tuple[Folio, int]]:
     """Take pages off the inactive tail, oldest first: (folio, slot) of each."""
-    frames = lruvec.frames
+    folios, folio_of = lruvec.folios, lruvec.folio_of
     isolated = []
     for pfn in lruvec.cut_tail(nr_to_scan, INACTIVE):
-        folio = frames[pfn]
+        folio = folios[folio_of[pfn]]
         assert folio is not None
         off = pfn - folio.pfn
         folio.more[off] &= ~LRU

@@ -1,8 +1,7 @@
-"""A file's page tree: which page frame is at an index (include/linux/xarray.h, one level and 64 slots a node).
+"""A file's page tree: which folio holds the page at an index (include/linux/xarray.h, one level and 64 slots a node).
 
 It reads like a mapping from indices to pages; `load` answers with the folio, which is what the fast paths work on. A
-slot holds a frame number, as the kernel's holds a page's address, and not the folio: a million references to folios
-would be followed by every full garbage collection.
+slot holds the folio's number and not the folio: a full garbage collection would follow a million references.
 """
 
 from __future__ import annotations
@@ -25,15 +24,15 @@ _EMPTY = array("I", bytes(4 * (XA_CHUNK_SIZE + 1)))
 class PageTree:
     """Index -> page, in index order. Nodes of 64 slots; a node is as long as its last slot in use asks for.
 
-    `frames` is the memory cgroup's: frame number -> folio (Lruvec.frames); number 0 is no frame, and an empty slot.
+    `folios` is the memory cgroup's: number -> folio (Lruvec.folios); number 0 is none, and an empty slot.
     """
 
-    __slots__ = ("count", "frames", "nodes")
+    __slots__ = ("count", "folios", "nodes")
 
-    def __init__(self, frames: Sequence[Folio | None]) -> None:
-        self.frames = frames
+    def __init__(self, folios: Sequence[Folio | None]) -> None:
+        self.folios = folios
         self.nodes: dict[int, array[int]] = {}
-        """index >> 6 -> [number of slots in use, then slot (index & 63) + 1: the page's frame number or 0]"""
+        """index >> 6 -> [number of slots in use, then slot (index & 63) + 1: number of the page's folio or 0]"""
         self.count = 0
 
     # -- folios ------------------------------------------------------------------------------------------------
@@ -44,7 +43,7 @@ class PageTree:
         if node is None:
             return None
         slot = (index & XA_CHUNK_MASK) + 1
-        return self.frames[node[slot]] if slot < len(node) else None
+        return self.folios[node[slot]] if slot < len(node) else None
 
     def next_resident(self, index: int, end: int) -> int:
         """The first index of [index, end) that has a page; `end` if none has."""
@@ -60,7 +59,7 @@ class PageTree:
                 index += 1
         return end
 
-    def store_slot(self, index: int, pfn: int) -> None:
+    def store_slot(self, index: int, number: int) -> None:
         """One page goes into its slot, which is empty."""
         nodes, high, slot = self.nodes, index >> XA_CHUNK_SHIFT, (index & XA_CHUNK_MASK) + 1
         self.count += 1
@@ -71,15 +70,15 @@ class PageTree:
                 node += _EMPTY[:missing]
         else:
             node = nodes[high] = _EMPTY[: slot + 1]
-        node[slot] = pfn
+        node[slot] = number
         node[0] += 1
 
-    def store(self, folio: Folio) -> None:
-        """Put a new folio's pages, which have their frames, into their slots, which are empty."""
+    def store(self, folio: Folio, number: int) -> None:
+        """Put a new folio's pages into their slots, which are empty."""
         if folio.nr == 1:
-            self.store_slot(folio.index, folio.pfn)
+            self.store_slot(folio.index, number)
             return
-        index, end, pfn = folio.index, folio.index + folio.nr, folio.pfn
+        index, end = folio.index, folio.index + folio.nr
         self.count += folio.nr
         nodes = self.nodes
         while index < end:
@@ -90,37 +89,38 @@ class PageTree:
                 node = nodes[index >> XA_CHUNK_SHIFT] = _EMPTY[:1]
             if len(node) < slot:
                 node += _EMPTY[: slot - len(node)]
-            node[slot : slot + n] = array("I", range(pfn, pfn + n))
+            node[slot : slot + n] = array("I", (number,)) * n
             node[0] += n
             index += n
-            pfn += n
 
-    def replace(self, index: int, pfn: int) -> None:
-        """Another page takes an occupied slot (migration)."""
-        self.nodes[index >> XA_CHUNK_SHIFT][(index & XA_CHUNK_MASK) + 1] = pfn
+    def replace(self, index: int, number: int) -> None:
+        """Another folio's page takes an occupied slot (migration)."""
+        self.nodes[index >> XA_CHUNK_SHIFT][(index & XA_CHUNK_MASK) + 1] = number
 
-    def folios(self) -> Iterator[tuple[Folio, int, int]]:
+    def folio_runs(self) -> Iterator[tuple[Folio, int, int]]:
         """Runs of pages that one folio holds side by side: (folio, first slot, end slot), in index order."""
-        frames = self.frames
+        folios = self.folios
         for high in sorted(self.nodes):
             node = self.nodes[high]
             base = (high << XA_CHUNK_SHIFT) - 1
             slot, end = 1, len(node)
             while slot < end:
-                folio = frames[node[slot]]
+                number = node[slot]
+                folio = folios[number]
                 if folio is None:
                     slot += 1
                     continue
                 first = slot
-                while slot < end and frames[node[slot]] is folio:
+                while slot < end and node[slot] == number:
                     slot += 1
                 yield folio, base + first - folio.index, base + slot - folio.index
 
     def distinct_folios(self) -> set[Folio]:
         """All folios that hold a page, each once, in no order."""
-        frames = self.frames
-        found = {frames[pfn] for node in self.nodes.values() for pfn in node[1:]}
-        return {folio for folio in found if folio is not None}
+        numbers: set[int] = set()
+        for node in self.nodes.values():
+            numbers.update(node[1:])
+        return {folio for folio in map(self.folios.__getitem__, numbers) if folio is not None}
 
     # -- a mapping of pages ------------------------------------------------------------------------------------
 
@@ -157,8 +157,8 @@ class PageTree:
     def __iter__(self) -> Iterator[int]:
         for high in sorted(self.nodes):
             base = (high << XA_CHUNK_SHIFT) - 1
-            for slot, pfn in enumerate(self.nodes[high]):
-                if slot and pfn:
+            for slot, number in enumerate(self.nodes[high]):
+                if slot and number:
                     yield base + slot
 
     def values(self) -> Iterator[Page]:
@@ -171,7 +171,7 @@ class PageTree:
 
     def range(self, start: int, end: int | None) -> list[Page]:
         """The resident pages of [start, end) in index order (end None: to the last one)."""
-        nodes, frames = self.nodes, self.frames
+        nodes, folios = self.nodes, self.folios
         if not nodes:
             return []
         first = start >> XA_CHUNK_SHIFT
@@ -188,7 +188,7 @@ class PageTree:
             lo = max(start - base, 1)
             hi = len(node) if end is None else min(len(node), end - base)
             for slot in range(lo, hi):
-                folio = frames[node[slot]]
+                folio = folios[node[slot]]
                 if folio is not None:
                     pages.append(Page(folio, base + slot - folio.index))
         return pages
@@ -200,7 +200,7 @@ class PoisonedPages(PageTree):
     __slots__ = ("_cache", "_name")
 
     def __init__(self, cache: Any, name: str) -> None:
-        self.frames = ()
+        self.folios = ()
         self.count = 0
         self._cache = cache
         self._name = name
@@ -210,11 +210,11 @@ class PoisonedPages(PageTree):
         self._cache.violation("mapping_poisoned", f"pages of {self._name} looked up after the inode was freed")
         return {}
 
-    def store(self, folio: Folio) -> None:
+    def store(self, folio: Folio, number: int) -> None:
         self.nodes  # noqa: B018 (looked at, and so counted)
 
-    def store_slot(self, index: int, pfn: int) -> None:
+    def store_slot(self, index: int, number: int) -> None:
         self.nodes  # noqa: B018
 
-    def replace(self, index: int, pfn: int) -> None:
+    def replace(self, index: int, number: int) -> None:
         self.nodes  # noqa: B018

@@ -57,6 +57,8 @@ def _bytes_a_page(objects: bool, plan: Plan) -> Iterator[Sides]:
 def _collection(objects: bool, plan: Plan) -> Iterator[Sides]:
     pages = plan.size(1_000_000, 1000)
     gc.disable()  # nothing here is garbage, and looking for it while the pages come in would take minutes
+    gc.collect()
+    gc.freeze()  # the modules, as the daemons do when they are ready
     fs = ToyFs(pages * PAGE_SIZE, objects=objects)
     fs.read_in()
     assert fs.cache.nr_file_pages == pages
@@ -69,4 +71,5 @@ def _collection(objects: bool, plan: Plan) -> Iterator[Sides]:
     try:
         yield Sides(measure)
     finally:
+        gc.unfreeze()
         gc.enable()

@@ -363,6 +363,8 @@ class ModelMachine(RuleBasedStateMachine):
         self.disarm()
         for file in FILES:
             self.evict(file)
+        fp.lru_add_drain(self.memcg)  # what left while it waited in a batch
+        self.model.drain_all()
         self.counters_are_the_same()
         assert self.memcg.pages == 0 == self.cache.nr_removed_pages
         report = self.cache.ledger.audit([self.fs.cred], self.cache.mappings)

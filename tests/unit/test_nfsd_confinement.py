@@ -26,7 +26,7 @@ from freepage_proto.nfs3 import (
     WriteArgs,
 )
 from freepage_proto.rpc import Procedure
-from freepage_server.io import beneath, directory
+from freepage_server.io import beneath, nodes
 from freepage_server.io.directory import DirectoryStorage
 from nfsd_rig import Rig
 
@@ -39,7 +39,7 @@ def look(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
     """Both ways of opening a name, whatever this kernel prefers."""
     if request.param == "openat2" and not beneath.has_openat2():
         pytest.skip("this kernel has no openat2, or the sandbox forbids it")
-    monkeypatch.setattr(directory, "look", LOOKS[request.param])
+    monkeypatch.setattr(nodes, "look", LOOKS[request.param])
     return str(request.param)
 
 
@@ -148,7 +148,7 @@ def test_what_was_swapped_for_what_we_made_is_not_given_away(
                 victim.rename(tmp_path / "made")
             return look(name, fd)
 
-        monkeypatch.setattr(directory, "look", swapped)
+        monkeypatch.setattr(nodes, "look", swapped)
         sattr = Sattr3(mode=0o777)
         if kind == "directory":
             result = await rig.call(P.MKDIR, MkdirArgs(rig.root, b"made", sattr))

@@ -16,7 +16,7 @@ import pytest
 from freepage import ObjectState, RemovalPath, lru_add_drain
 from freepage_proto.nfs3 import FileHandle, GetattrArgs, NfsStat3, ReadArgs, ReadRes, RemoveArgs, StableHow
 from freepage_proto.rpc import AuthSys, CallHeader, Procedure
-from freepage_server.io import beneath, directory
+from freepage_server.io import beneath, directory, filedata, listing, node, nodes
 from nfsd_rig import KINDS, ME, Rig
 
 P = Procedure
@@ -57,10 +57,11 @@ def system_calls(monkeypatch: pytest.MonkeyPatch) -> Iterator[Counter[str]]:
         return counted
 
     with monkeypatch.context() as patch:
-        patch.setattr(directory, "os", CountedOs(counts))
-        patch.setattr(directory, "look", counting("openat2", beneath.look))
-        patch.setattr(directory, "_birth_time_ns", counting("statx", directory._birth_time_ns))
-        patch.setattr(directory, "_version", counting("FS_IOC_GETVERSION", directory._version))
+        for module in (node, nodes, filedata, listing, directory):
+            patch.setattr(module, "os", CountedOs(counts))
+        patch.setattr(nodes, "look", counting("openat2", beneath.look))
+        patch.setattr(node, "_birth_time_ns", counting("statx", node._birth_time_ns))
+        patch.setattr(node, "_version", counting("FS_IOC_GETVERSION", node._version))
         yield counts
 
 

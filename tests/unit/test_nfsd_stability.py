@@ -31,7 +31,7 @@ from freepage_proto.nfs3 import (
     WriteArgs,
 )
 from freepage_proto.rpc import AuthSys, Procedure
-from freepage_server.io import directory
+from freepage_server.io import filedata, node
 from freepage_server.io.directory import DirectoryStorage
 from freepage_server.io.state import InodeTable
 from nfsd_rig import Rig
@@ -220,8 +220,8 @@ def test_what_is_promised_counts_where_space_cannot_be_reserved(
         def __getattr__(self, name: str) -> Any:
             return getattr(libc, name)
 
-    libc = directory._libc
-    monkeypatch.setattr(directory, "_libc", Refusing())
+    libc = node.libc
+    monkeypatch.setattr(filedata, "libc", Refusing())
     written = 0
 
     async def story() -> None:
@@ -266,7 +266,7 @@ def test_a_quota_refuses_the_write_and_the_new_name(tmp_path: Path, monkeypatch:
         def __getattr__(self, name: str) -> Any:
             return getattr(libc, name)
 
-    libc = directory._libc
+    libc = node.libc
 
     def refuse(*args: object) -> None:
         raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
@@ -276,7 +276,7 @@ def test_a_quota_refuses_the_write_and_the_new_name(tmp_path: Path, monkeypatch:
         assert isinstance(rig.storage, DirectoryStorage)
         f = await rig.create(b"f")
         with monkeypatch.context() as patch:
-            patch.setattr(directory, "_libc", OverQuota())
+            patch.setattr(filedata, "libc", OverQuota())
             reply = await rig.call(P.WRITE, WriteArgs(f, 0, 1, StableHow.UNSTABLE, b"x"))
             assert reply.status is NfsStat3.DQUOT
         assert (await rig.getattr(f)).size == 0

@@ -25,8 +25,9 @@ from freepage_proto.nfs3 import (
 )
 from freepage_proto.rpc import Procedure
 from freepage_runtime.errors import UserError
-from freepage_server.io import directory as directory_module
+from freepage_server.io import nodes
 from freepage_server.io.directory import DirectoryStorage
+from freepage_server.io.node import Node
 from freepage_server.io.state import InodeTable, ServerState, default_state_directory
 from freepage_server.nfsd.errors import NfsError
 from freepage_server.nfsd.handles import HandleCodec, export_id
@@ -168,7 +169,7 @@ def test_a_removed_file_is_stale_and_searched_for_once(machine: Machine) -> None
         searches = 0
         find = storage_of(rig)._find
 
-        def counted(node: directory_module._Node) -> int:
+        def counted(node: Node) -> int:
             nonlocal searches
             searches += 1
             return find(node)
@@ -212,7 +213,7 @@ def test_a_number_used_again_is_another_file_after_a_restart(machine: Machine) -
 
 
 def test_a_search_ends(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(directory_module, "MAX_SEARCHED", 10)
+    monkeypatch.setattr(nodes, "MAX_SEARCHED", 10)
 
     async def story() -> None:
         rig = machine.start()
@@ -295,7 +296,7 @@ def test_reported_times_survive_the_server(machine: Machine) -> None:
 
 
 def test_the_table_is_written_by_itself(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(directory_module, "FLUSH_AFTER_S", 0.0)
+    monkeypatch.setattr(nodes, "FLUSH_AFTER_S", 0.0)
 
     async def story() -> None:
         for number in range(3):

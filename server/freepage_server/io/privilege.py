@@ -15,7 +15,8 @@ from contextlib import contextmanager
 _libc = ctypes.CDLL(None, use_errno=True)
 
 _VERSION_3 = 0x20080522  # include/uapi/linux/capability.h
-_CAP_SYS_RESOURCE = 24
+_CAP_FSETID = 1 << 4
+_CAP_SYS_RESOURCE = 1 << 24
 
 
 class _Header(ctypes.Structure):
@@ -26,23 +27,24 @@ class _Sets(ctypes.Structure):
     _fields_ = (("effective", ctypes.c_uint32), ("permitted", ctypes.c_uint32), ("inheritable", ctypes.c_uint32))
 
 
-_BIT = 1 << _CAP_SYS_RESOURCE
+def _set_effective(capability: int, on: bool) -> bool:
+    """Take a capability of the calling thread into use, or out of it; whether that changed anything."""
+    header, sets = _Header(_VERSION_3, 0), (_Sets * 2)()  # 0: the calling thread
+    if _libc.capget(ctypes.byref(header), sets) != 0 or bool(sets[0].effective & capability) == on:
+        return False
+    sets[0].effective ^= capability
+    return bool(_libc.capset(ctypes.byref(header), sets) == 0)
 
 
 @contextmanager
 def without_overdraft() -> Iterator[None]:
     """What the block does may fail with EDQUOT, as if it were no privileged process that does it."""
-    header, sets = _Header(_VERSION_3, 0), (_Sets * 2)()  # 0: the calling thread
-    if _libc.capget(ctypes.byref(header), sets) != 0 or not sets[0].effective & _BIT:
-        yield
-        return
-    sets[0].effective &= ~_BIT
-    _libc.capset(ctypes.byref(header), sets)
+    had = _set_effective(_CAP_SYS_RESOURCE, False)
     try:
         yield
     finally:
-        sets[0].effective |= _BIT
-        _libc.capset(ctypes.byref(header), sets)
+        if had:
+            _set_effective(_CAP_SYS_RESOURCE, True)
 
 
 @contextmanager
@@ -53,6 +55,9 @@ def spending_for(uid: int) -> Iterator[None]:
         return
     with without_overdraft():
         before = _libc.setfsuid(uid)
+        # That took root's capabilities for files along. Whose write ends set-user-id and set-group-id is for the server
+        # to say, so the kernel is not to end them: fallocate would (file_modified).
+        _set_effective(_CAP_FSETID, True)
         try:
             yield
         finally:

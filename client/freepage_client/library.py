@@ -266,7 +266,7 @@ class BlockingMount:
         self._host: Host | None = None
         try:
             self._host = self._loop.call(lambda: Host(**host))
-            self._loop.run(self._host.mount(source, _ROOT, options))
+            self._loop.run(self._host.mount(source, "/", options))
         except BaseException:
             self.close()
             raise
@@ -285,30 +285,30 @@ class BlockingMount:
         return self._host
 
     def run(self, work: Callable[[Task], Coroutine[Any, Any, T]]) -> T:
-        """Any system call of the task: ``fs.run(lambda task: task.rename("/mnt/a", "/mnt/b"))``."""
+        """Any system call of the task: ``fs.run(lambda task: task.rename("/a", "/b"))``."""
         return self._loop.run(work(self.host.task))
 
     def open(self, path: str, mode: str = "rb", *, permissions: int = 0o644) -> BlockingFile:
-        file = self._loop.run(self.host.open(_inside(path), mode, permissions=permissions))
+        file = self._loop.run(self.host.open(path, mode, permissions=permissions))
         return BlockingFile(self._loop, file)
 
     def read(self, path: str) -> bytes:
-        return self._loop.run(self.host.read(_inside(path)))
+        return self._loop.run(self.host.read(path))
 
     def write(self, path: str, data: bytes) -> None:
-        self._loop.run(self.host.write(_inside(path), data))
+        self._loop.run(self.host.write(path, data))
 
     def listdir(self, path: str = "/") -> list[str]:
-        return self._loop.run(self.host.listdir(_inside(path)))
+        return self._loop.run(self.host.listdir(path))
 
     def stat(self, path: str) -> Stat:
-        return self._loop.run(self.host.stat(_inside(path)))
+        return self._loop.run(self.host.stat(path))
 
     def mkdir(self, path: str, mode: int = 0o755) -> None:
-        self.run(lambda task: task.mkdir(_inside(path), mode))
+        self.run(lambda task: task.mkdir(path, mode))
 
     def unlink(self, path: str) -> None:
-        self.run(lambda task: task.unlink(_inside(path)))
+        self.run(lambda task: task.unlink(path))
 
     def counters(self) -> Counters:
         return self._loop.call(self.host.counters)
@@ -331,13 +331,6 @@ class BlockingMount:
             loop.run(host.close())
         if loop._thread.is_alive():
             loop.close()
-
-
-_ROOT = "/mnt"
-
-
-def _inside(path: str) -> str:
-    return f"{_ROOT}/{path.lstrip('/')}"
 
 
 def mount(

@@ -84,7 +84,7 @@ def test_files_of_scripts(source: str) -> None:
             assert log.read() == b"two\n"
             log.seek(0)
             assert len(log.read()) == 8
-        fs.run(lambda task: task.rename("/mnt/d/log", "/mnt/d/old"))
+        fs.run(lambda task: task.rename("/d/log", "/d/old"))
         assert fs.listdir("/d") == ["old"]
         fs.unlink("d/old")
         assert fs.audit().agrees

@@ -203,15 +203,15 @@ def resolve_mount(machine: Machine, path: bytes) -> tuple[Dentry, bytes]:
     Raises OSError(ENOENT): nothing is mounted there, and the machine has no other files.
     """
     text = path.decode("utf-8", "surrogateescape")
-    best = None
+    best, longest = None, ""
     for mount in machine.mounts:
-        point = mount.mountpoint
+        point = mount.mountpoint.rstrip("/")
         inside = text == point or text.startswith(point + "/")
-        if inside and mount.active and (best is None or len(point) > len(best.mountpoint)):
-            best = mount
+        if inside and mount.active and (best is None or len(point) > len(longest)):
+            best, longest = mount, point
     if best is None or best.root is None:
         raise os_error(errno.ENOENT, text)
-    return best.root, path[len(best.mountpoint.encode("utf-8", "surrogateescape")) :]
+    return best.root, path[len(longest.encode("utf-8", "surrogateescape")) :]
 
 
 async def retry_estale(attempt: Callable[[Lookup], Awaitable[T]]) -> T:

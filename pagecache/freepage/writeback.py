@@ -200,6 +200,8 @@ class BdiWriteback:
         """dirty inodes in the order of their first dirtying (dirtied_when_s)"""
         self.on_dirty: Callable[[], None] | None = None
         self.on_wakeup: Callable[[], None] | None = None
+        self._b_io: dict[AddressSpace, None] = {}
+        """those whose turn comes in this round of writeback"""
         self._start_all = False
         """somebody needs clean pages, whatever the thresholds say (WB_start_all)"""
         self._old_data_now_s: float | None = None
@@ -304,11 +306,11 @@ class BdiWriteback:
             if for_background and not self.over_bground_thresh():
                 return
             before = self.bdi.nr_dirty
-            for mapping in list(self.b_dirty):
-                dirtied_when_s = mapping.dirtied_when_s
-                if mapping not in self.b_dirty or dirtied_when_s is None:
-                    continue
-                if dirtied_before_s is not None and dirtied_when_s > dirtied_before_s:
+            self._b_io = self._old_enough(dirtied_before_s)
+            while self._b_io:
+                mapping = next(iter(self._b_io))
+                del self._b_io[mapping]
+                if mapping not in self.b_dirty:
                     continue
                 chunk = self._chunk_pages(nr_pages)
                 wbc = WritebackControl(
@@ -324,8 +326,18 @@ class BdiWriteback:
                     nr_pages -= chunk - wbc.nr_to_write
                     if nr_pages <= 0:
                         break
+            self._b_io = {}
             if self.bdi.nr_dirty >= before:
                 return  # congested, failing, or nothing old enough: the next tick tries again
+
+    def _old_enough(self, dirtied_before_s: float | None) -> dict[AddressSpace, None]:
+        """The dirty inodes whose turn it is: all of them, or those that got dirty before then (queue_io)."""
+        return {
+            mapping: None
+            for mapping in self.b_dirty
+            if dirtied_before_s is None
+            or (mapping.dirtied_when_s is not None and mapping.dirtied_when_s <= dirtied_before_s)
+        }
 
     def _chunk_pages(self, nr_pages: int | None) -> int:
         """How much of one inode is written before the next one has its turn (writeback_chunk_size)."""
@@ -351,8 +363,21 @@ class BdiWriteback:
                 await write_inode(mapping, wbc)
         if mapping.dirty_tags and not mapping.poisoned:
             self.mark_inode_dirty(mapping)
-            if wbc.nr_to_write is not None and wbc.nr_to_write <= 0 and since is not None:
-                mapping.dirtied_when_s = since  # only its quota ran out: it is as old as it was (requeue_io)
+        if mapping.dirtied_when_s is not None and since is not None and self._stays_as_old(mapping, since, wbc):
+            mapping.dirtied_when_s = since
+
+    def _stays_as_old(self, mapping: AddressSpace, since_s: float, wbc: WritebackControl) -> bool:
+        """Is an inode that is still dirty after its turn as old as it was (requeue_inode)?
+
+        Yes if only its quota ran out. Else it goes to the young end of the list, where no older one may follow a
+        younger one: it keeps its age only if nobody there is younger (redirty_tail).
+        """
+        if wbc.sync_all:
+            return False
+        if mapping.dirty_tags and wbc.nr_to_write is not None and wbc.nr_to_write <= 0:
+            return True
+        others = (m for m in self.b_dirty if m is not mapping and m not in self._b_io)
+        return all(m.dirtied_when_s is None or m.dirtied_when_s <= since_s for m in others)
 
 
 async def do_writepages(mapping: AddressSpace, wbc: WritebackControl) -> None:

@@ -289,26 +289,26 @@ class BlockingMount:
         return self._loop.run(work(self.host.task))
 
     def open(self, path: str, mode: str = "rb", *, permissions: int = 0o644) -> BlockingFile:
-        file = self._loop.run(self.host.open(path, mode, permissions=permissions))
+        file = self._loop.run(self.host.open(_absolute(path), mode, permissions=permissions))
         return BlockingFile(self._loop, file)
 
     def read(self, path: str) -> bytes:
-        return self._loop.run(self.host.read(path))
+        return self._loop.run(self.host.read(_absolute(path)))
 
     def write(self, path: str, data: bytes) -> None:
-        self._loop.run(self.host.write(path, data))
+        self._loop.run(self.host.write(_absolute(path), data))
 
     def listdir(self, path: str = "/") -> list[str]:
-        return self._loop.run(self.host.listdir(path))
+        return self._loop.run(self.host.listdir(_absolute(path)))
 
     def stat(self, path: str) -> Stat:
-        return self._loop.run(self.host.stat(path))
+        return self._loop.run(self.host.stat(_absolute(path)))
 
     def mkdir(self, path: str, mode: int = 0o755) -> None:
-        self.run(lambda task: task.mkdir(path, mode))
+        self.run(lambda task: task.mkdir(_absolute(path), mode))
 
     def unlink(self, path: str) -> None:
-        self.run(lambda task: task.unlink(path))
+        self.run(lambda task: task.unlink(_absolute(path)))
 
     def counters(self) -> Counters:
         return self._loop.call(self.host.counters)
@@ -331,6 +331,11 @@ class BlockingMount:
             loop.run(host.close())
         if loop._thread.is_alive():
             loop.close()
+
+
+def _absolute(path: str) -> str:
+    """A script's paths need no slash in front."""
+    return f"/{path.lstrip('/')}"
 
 
 def mount(

@@ -73,7 +73,7 @@ class Folio:
         "buffers",
         "cache",
         "data",
-        "data_page",
+        "data_at",
         "fill_run",
         "hooks",
         "index",
@@ -110,8 +110,8 @@ class Folio:
         """what the exit door did about freepage, a HOOK_* of page.py each; None: nothing yet"""
         self.data: Buffer | None = None
         """contents that the pages share: a reply's own buffer, which other folios may share as well"""
-        self.data_page = 0
-        """the page of the buffer that has slot 0's contents; negative where the buffer begins at a later slot"""
+        self.data_at = 0
+        """where in the buffer slot 0's contents are, in bytes; negative where the buffer begins at a later slot"""
         self.buffers: dict[int, Buffer] | None = None
         """contents of single pages, by slot; they go before `data`"""
         self.refs: dict[int, int] | None = None
@@ -136,7 +136,7 @@ class Folio:
             return None
         if self.max_nr == 1:
             return data
-        base = (off + self.data_page) << PAGE_SHIFT
+        base = (off << PAGE_SHIFT) + self.data_at
         if not 0 <= base <= len(data) - PAGE_SIZE:
             return None
         return memoryview(data)[base : base + PAGE_SIZE]
@@ -155,9 +155,9 @@ class Folio:
         Missing bytes are zeros.
         """
         whole = min(len(buf) - at >> PAGE_SHIFT, stop - start)
-        if self.data is None and not self.buffers and whole and self.max_nr > 1 and not at & (PAGE_SIZE - 1):
+        if self.data is None and not self.buffers and whole and self.max_nr > 1:
             self.data = buf
-            self.data_page = (at >> PAGE_SHIFT) - start
+            self.data_at = at - (start << PAGE_SHIFT)
         else:
             view = memoryview(buf)
             for off in range(start, start + whole):
@@ -172,7 +172,7 @@ class Folio:
     def piece(self, start: int, stop: int, low: int, high: int) -> Buffer | None:
         """Bytes [low, high) of pages [start, stop), counted from `start`, if the shared buffer has all of them.
 
-        Bytes, and what a write may change, come as bytes, and so are copied; of another buffer it is a view.
+        What a write may change comes as bytes, and so is copied; of another buffer it is a view.
         """
         data = self.data
         if data is None:
@@ -184,16 +184,16 @@ class Folio:
         else:
             if self.buffers is not None and any(start <= off < stop for off in self.buffers):
                 return None
-            base = (start + self.data_page) << PAGE_SHIFT
+            base = (start << PAGE_SHIFT) + self.data_at
             if base < 0 or base + ((stop - start) << PAGE_SHIFT) > len(data):
                 return None
-        return data[base + low : base + high] if type(data) is bytes else memoryview(data)[base + low : base + high]
+        return memoryview(data)[base + low : base + high]
 
     def _shared_slots(self) -> range:
         """The slots whose contents are in the shared buffer, whatever became of their pages."""
         if self.data is None or self.max_nr == 1:
             return range(0)
-        return range(max(-self.data_page, 0), min((len(self.data) >> PAGE_SHIFT) - self.data_page, self.nr))
+        return range(max(-(self.data_at >> PAGE_SHIFT), 0), min((len(self.data) - self.data_at) >> PAGE_SHIFT, self.nr))
 
     def slack_pages(self) -> int:
         """Pages of its part of the shared buffer that the folio keeps in memory for no page of its own."""
@@ -211,12 +211,12 @@ class Folio:
         if not needed:
             self.data = None
         elif needed[-1] - needed[0] + 1 == len(needed):
-            base = (needed[0] + self.data_page) << PAGE_SHIFT
+            base = (needed[0] << PAGE_SHIFT) + self.data_at
             self.data = bytes(data[base : base + (len(needed) << PAGE_SHIFT)])
-            self.data_page = -needed[0]
+            self.data_at = -(needed[0] << PAGE_SHIFT)
         else:
             for off in needed:
-                base = (off + self.data_page) << PAGE_SHIFT
+                base = (off << PAGE_SHIFT) + self.data_at
                 self.set_contents(off, bytes(data[base : base + PAGE_SIZE]))
             self.data = None
         if self.buffers:

@@ -72,13 +72,12 @@ def read_nowait(file: File, pos: int, count: int) -> bytes | None:
     if data is None or folio.buffers is not None:
         data, base = folio.contents(off), first << PAGE_SHIFT
     else:
-        base = (folio.index - folio.data_page) << PAGE_SHIFT
+        base = (folio.index << PAGE_SHIFT) - folio.data_at
         if not base <= pos or end - base > len(data):
             data, base = folio.contents(off), first << PAGE_SHIFT
-    if type(data) is memoryview:
-        return data[pos - base : end - base].tobytes()
     assert data is not None
-    return bytes(data[pos - base : end - base])
+    piece = data[pos - base : end - base]
+    return piece if type(piece) is bytes else bytes(piece)
 
 
 def _read_folio(file: File, folio: Folio, pos: int, end: int, off: int, stop: int) -> bytes | None:
@@ -86,7 +85,7 @@ def _read_folio(file: File, folio: Folio, pos: int, end: int, off: int, stop: in
     states = folio.state[off:stop]
     state = states[0]
     data = folio.data
-    base = (folio.index - folio.data_page) << PAGE_SHIFT
+    base = (folio.index << PAGE_SHIFT) - folio.data_at
     if (
         stop > folio.nr
         or states.count(state) != stop - off
@@ -107,9 +106,8 @@ def _read_folio(file: File, folio: Folio, pos: int, end: int, off: int, stop: in
         else:
             folio.state[off:stop] = bytes((state | REFERENCED,)) * (stop - off)
     ra.prev_pos = end
-    if type(data) is memoryview:
-        return data[pos - base : end - base].tobytes()
-    return bytes(data[pos - base : end - base])
+    piece = data[pos - base : end - base]
+    return piece if type(piece) is bytes else bytes(piece)
 
 
 def _read_run(file: File, pos: int, end: int) -> bytes | None:

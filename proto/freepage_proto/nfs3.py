@@ -246,6 +246,8 @@ class ReadRes:
     count: int = 0
     eof: bool = False
     data: Data = b""
+    message: bytes | None = field(default=None, repr=False, compare=False)
+    """What ``data`` are the end of, if they came in a message: who keeps them may keep it, and needs no view."""
 
 
 @message

@@ -18,8 +18,12 @@ from pagecache_toyfs import Credential, FillRequest, ToyFs, ToyInode, drive, new
 
 
 class RunFs(ToyFs):
-    """A toy file system that fills runs, as the NFS client does; `short` replies end so many bytes early."""
+    """A toy file system that fills runs, as the NFS client does.
 
+    Its replies begin with `head` bytes that are nobody's, and end `short` bytes early.
+    """
+
+    head = 118
     short = 0
 
     def readahead(self, rac: fp.ReadaheadControl) -> None:
@@ -27,9 +31,9 @@ class RunFs(ToyFs):
         host = rac.mapping.host
         assert isinstance(host, ToyInode)
         pos, end = rac.pos, rac.pos + rac.length - self.short
-        data = bytes(host.data[pos:end])
+        data = b"\xff" * self.head + host.data[pos:end]
         for run in rac.take_runs():
-            run.fill(data, (run.index * PAGE_SIZE) - pos)
+            run.fill(data, self.head + (run.index * PAGE_SIZE) - pos)
             run.own(SlabRun(self.cache.ledger, FillRequest, run.nr, self.cred, IN_USE, "read"))
             run.mark_uptodate_and_unlock()
 
@@ -112,8 +116,10 @@ def test_a_view_tells_the_truth_after_another_page_took_its_place() -> None:
     fp.check_cache(fs.cache)
 
 
-def test_a_folio_of_which_less_than_half_is_needed_is_copied_down_at_reclaim() -> None:
+@pytest.mark.parametrize("head", [0, 118])
+def test_a_folio_of_which_less_than_half_is_needed_is_copied_down_at_reclaim(head: int) -> None:
     fs = RunFs(new_cache(64), io_pages=16)
+    fs.head = head
     mapping = numbered(fs, 32)
     file = fp.File(mapping)
     fp.force_page_cache_readahead(file, 0, 16)

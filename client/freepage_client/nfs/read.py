@@ -77,7 +77,7 @@ class _Reader:
 class _Read:
     """What one READ is to fill, and what came of it so far; a short reply is followed by another (nfs_pgio_header)."""
 
-    __slots__ = ("args", "chunks", "context", "fattr", "good", "inode", "parts_left", "segments")
+    __slots__ = ("args", "chunks", "context", "fattr", "good", "inode", "message", "parts_left", "segments")
 
     def __init__(self, reader: _Reader, segments: list[AnySegment], nbytes: int) -> None:
         self.inode = inode = reader.inode
@@ -85,6 +85,8 @@ class _Read:
         self.parts_left = reader.parts_left
         self.segments = segments
         self.chunks: list[Data] = []
+        self.message: bytes | None = None
+        """what the last chunk is the end of, if it came in a message"""
         self.good = 0
         """bytes that came, all replies together"""
         self.args = ReadArgs(inode.fh, segments[0].pos, nbytes)
@@ -119,6 +121,7 @@ class _Read:
         count = result.count
         stats.bytes["serverread"] += count
         self.chunks.append(result.data)
+        self.message = result.message
         self.good += count
         if result.eof or count >= args.count:
             self._finish(0, result.eof)
@@ -135,25 +138,31 @@ class _Read:
         if error == errno.ESTALE:
             inode.set_stale()
             inode.mark_for_revalidate()
-        data = memoryview(chunks[0] if len(chunks) == 1 else b"".join(chunks))
-        self._fill(self.segments, data, self.good, eof, error)
+        data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        if len(chunks) == 1 and self.message is not None:
+            self._fill(self.segments, self.message, len(self.message) - len(data), self.good, eof, error)
+        else:
+            self._fill(self.segments, data, 0, self.good, eof, error)
         inode.server.machine.end_io(self)
         self.context.put(IN_USE)
 
-    def _fill(self, segments: list[AnySegment], data: memoryview, good: int, eof: bool, error: int) -> None:
-        """Give each page its bytes; beyond the end of the file they are zeroes, in the failed part nothing."""
+    def _fill(self, segments: list[AnySegment], data: Data, at: int, good: int, eof: bool, error: int) -> None:
+        """Give each page its bytes, from byte ``at`` of ``data`` on.
+
+        Beyond the end of the file they are zeroes, in the failed part nothing.
+        """
         done = 0
         for segment in segments:
             if isinstance(segment, RunSegment):
                 filled = segment.pages.nr
                 if error and not eof:
                     filled = min(max(good - done, 0) >> PAGE_SHIFT, filled)
-                self._fill_run(segment, data, done, filled, error)
+                self._fill_run(segment, data, at + done, filled, error)
                 done += segment.nbytes
                 continue
             page, request = segment.page, segment.request
             assert isinstance(request, FillRequest)
-            piece = data[done : done + segment.nbytes]
+            piece = memoryview(data)[at + done : at + done + segment.nbytes]
             done += segment.nbytes
             if error and not eof and done > good:
                 self.context.error = error
@@ -178,7 +187,7 @@ class _Read:
                 request.give_to(page)
             page.unlock()
 
-    def _fill_run(self, segment: RunSegment, data: memoryview, at: int, filled: int, error: int) -> None:
+    def _fill_run(self, segment: RunSegment, data: Data, at: int, filled: int, error: int) -> None:
         """The first ``filled`` pages get their bytes, from byte ``at`` of the reply on; the others failed."""
         pages = segment.pages
         if filled:

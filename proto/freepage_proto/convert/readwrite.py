@@ -161,7 +161,7 @@ def _decode_read_ok(response: bytes) -> nfs3.ReadRes | None:
         return None
     if count != length or position + length != len(response):
         return None
-    return nfs3.ReadRes(NfsStat3.OK, attributes, count, eof, memoryview(response)[position:])
+    return nfs3.ReadRes(NfsStat3.OK, attributes, count, eof, memoryview(response)[position:], response)
 
 
 def _decode_read_res(response: bytes) -> nfs3.ReadRes:

@@ -314,3 +314,52 @@ def test_two_hosts_that_create_the_same_name_in_the_same_tick_have_two_verifiers
             await task.exit()
 
     run_world(story)
+
+
+@pytest.mark.parametrize("crash", [False, True], ids=["replay cache", "crash"])
+def test_an_exclusive_create_whose_reply_is_lost_is_still_ours(crash: bool) -> None:
+    """RFC 1813, 3.3.8: by the verifier in the new file the server knows its client again, even after a crash.
+
+    What the SETATTR that follows sets is seen, and the name stays taken for everybody else.
+    """
+
+    async def story(world: World) -> None:
+        machine = await world.client("A", "timeo=10,retrans=5")
+        task = machine.task()
+        calls: list[Procedure] = []
+        machine.mounts[0].rpc.trace = lambda procedure, args: calls.append(procedure)
+        world.network.faults.append(_only(Procedure.CREATE, lose_reply=True, times=1))
+        opening = asyncio.get_running_loop().create_task(
+            task.open("/mnt/f", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o640)
+        )
+        await world.clock.sleep(0.5)
+        if crash:
+            await world.servers[SERVER].crash(boot_ns=2)
+        fd = await opening
+        assert calls[-2:] == [Procedure.CREATE, Procedure.SETATTR]
+        assert machine.mounts[0].stats.ops[Procedure.CREATE].transmissions == 2
+        status = await task.fstat(fd)
+        assert status.st_mode & 0o777 == 0o640 and abs(status.st_mtime_ns - world.wall_ns()) < 5e9
+        other = (await world.client("B")).task()
+        with pytest.raises(FileExistsError):
+            await other.open("/mnt/f", os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+        for process in (task, other):
+            await process.exit()
+        assert await machine.umount("/mnt") == []
+
+    run_world(story)
+
+
+def test_whoever_loses_the_race_for_an_exclusive_name_hears_so_after_a_lost_reply_too() -> None:
+    async def story(world: World) -> None:
+        first, second = await world.client("A", "timeo=10"), await world.client("B", "timeo=10")
+        one, two = first.task(), second.task()
+        await one.close(await one.open("/mnt/f", os.O_WRONLY | os.O_CREAT | os.O_EXCL))
+        world.network.faults.append(_only(Procedure.CREATE, lose_reply=True, times=1))
+        with pytest.raises(FileExistsError):
+            await two.open("/mnt/f", os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+        for machine, task in ((first, one), (second, two)):
+            await task.exit()
+            assert await machine.umount("/mnt") == []
+
+    run_world(story)

@@ -210,6 +210,7 @@ def test_rsync(d: Path, tmp_path: Path, require_tool: Any) -> None:
 PYTHONS_OWN = (
     *("test_tempfile", "test_shutil", "test_os", "test_posix", "test_fileio", "test_io", "test_largefile"),
     *("test_glob", "test_pathlib", "test_zipfile", "test_dbm_dumb", "test_mmap"),
+    *("test_mailbox", "test_fcntl", "test_sqlite3", "test_tarfile", "test_filecmp"),
 )
 """Python's own tests of files. Which fail on a mount and not elsewhere is in NOT_ON_NFS."""
 
@@ -224,9 +225,7 @@ NOT_ON_NFS = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "module", [*PYTHONS_OWN, "test_glob", "test_pathlib", "test_zipfile", "test_dbm_dumb", "test_mmap"]
-)
+@pytest.mark.parametrize("module", PYTHONS_OWN)
 def test_pythons_own_tests(d: Path, module: str) -> None:
     # Of the others' temporary files only those of --tempdir are on the mount: test.support looks for extended
     # attributes in a directory that it removes with an open file in it, and ends there on NFS.

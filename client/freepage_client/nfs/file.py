@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
 from typing import TYPE_CHECKING, cast
 
@@ -59,6 +60,10 @@ REPORTED_BY_WRITE = (errno.EDQUOT, errno.EFBIG, errno.ENOSPC)
 """The write errors that a later write(2) reports by itself; others wait for fsync or close."""
 
 
+def _too_late() -> float:
+    return math.inf
+
+
 class NfsFile(File):
     """An open regular file. ``flags`` are open(2)'s, ``owner`` the descriptor table it was opened in."""
 
@@ -77,7 +82,8 @@ class NfsFile(File):
             inode.server.machine.cache.ledger, dentry, cred, may_read=self.may_read, may_write=self.may_write
         )
         self.direct = bool(flags & os.O_DIRECT)
-        self._now = inode.server.machine.clock.now
+        # One question less: what may not be answered from the cache finds it too late for its attributes.
+        self._now = inode.server.machine.clock.now if self.may_read and not self.direct else _too_late
         self._bytes = inode.server.stats.bytes
         self.wb_err = inode.mapping.wb_err.sample()
         self.context.attach()
@@ -156,13 +162,13 @@ class NfsFile(File):
     # Reading.
 
     def read_nowait(self, pos: int, count: int) -> bytes | None:
-        """Answer from the cache without waiting for anybody; None if that cannot be done.
+        """Answer from the cache without waiting for anybody; None if that cannot be done, or may not be.
 
         The shortest way that there is, because a hit takes no longer: what `NfsInode.mapping_needs_revalidation` asks
         is asked here, in one expression. Time does not run backwards, so only the end of the attributes' time counts.
         """
         inode = self.inode
-        if inode.cache_validity & UNREADABLE or self._now() >= inode.readable_until_s or self.direct:
+        if inode.cache_validity & UNREADABLE or self._now() >= inode.readable_until_s:
             return None
         data = read_nowait(self, pos, count)
         if data is not None:
@@ -172,7 +178,7 @@ class NfsFile(File):
     def read_buffers_nowait(self, pos: int, count: int) -> list[memoryview | bytearray | bytes] | None:
         """``read_nowait`` in pieces that need not be joined: they do not change any more."""
         inode = self.inode
-        if inode.cache_validity & UNREADABLE or self._now() >= inode.readable_until_s or self.direct:
+        if inode.cache_validity & UNREADABLE or self._now() >= inode.readable_until_s:
             return None
         buffers = read_buffers_nowait(self, pos, count)
         if buffers is not None:

@@ -332,12 +332,10 @@ class Task:
             file = self.files[fd].file
         except KeyError:
             raise os_error(errno.EBADF) from None
-        if file is None or not file.may_read:
-            file = self._readable(fd)  # says why not
-        if count < 0:
-            raise os_error(errno.EINVAL)
+        if file is None or count < 0:
+            return await self._read_at(self._readable(fd), offset, count)  # says why not
         data = file.read_nowait(offset, count)
-        return data if data is not None else await file.read(offset, count)
+        return data if data is not None else await self._readable(fd).read(offset, count)
 
     async def _read_at(self, file: NfsFile, offset: int, count: int) -> bytes:
         if count < 0:

@@ -23,8 +23,8 @@ from typing import Any, Self, TypeVar
 from freepage import AuditReport
 from freepage_client.io.transport import GrpcNetwork
 from freepage_client.machine import Machine
+from freepage_client.nfs.mount import Mount
 from freepage_client.nfs.mountstats import render_mountstats
-from freepage_client.nfs.super import NfsServer
 from freepage_client.vfs.stat import Stat, StatFs
 from freepage_client.vfs.task import Task
 from freepage_proto.rpc import AuthSys
@@ -95,7 +95,7 @@ class Host:
         finally:
             await self.network.close()
 
-    async def mount(self, source: str, mountpoint: str = "/mnt", options: str = "") -> NfsServer:
+    async def mount(self, source: str, mountpoint: str = "/mnt", options: str = "") -> Mount:
         """Mount ``HOST:PORT:/EXPORT`` with the options of nfs(5). Raises OSError, BadMountOption."""
         return await self.machine.mount(source, mountpoint, options)
 
@@ -185,8 +185,8 @@ class Counters:
     def __init__(self, machine: Machine) -> None:
         self.rpcs: dict[str, int] = {}
         """Calls that were answered, by the name that mountstats gives the procedure; those never made are left out."""
-        for mount in machine.mounts:
-            for procedure, op in mount.stats.ops.items():
+        for superblock in machine.superblocks():
+            for procedure, op in superblock.stats.ops.items():
                 if op.ops:
                     name = procedure.display_name
                     self.rpcs[name] = self.rpcs.get(name, 0) + op.ops

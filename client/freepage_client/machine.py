@@ -24,10 +24,11 @@ from freepage import (
 from freepage.slab import IN_USE
 from freepage_client.nfs import check
 from freepage_client.nfs.cred import Credential, CredentialCache
-from freepage_client.nfs.dcache import walk_dentries
+from freepage_client.nfs.dcache import Dentry, walk_dentries
 from freepage_client.nfs.errors import os_error
 from freepage_client.nfs.faults import NFS_GALLERY
 from freepage_client.nfs.grants import GrantListener
+from freepage_client.nfs.mount import Mount
 from freepage_client.nfs.options import parse_mount_options
 from freepage_client.nfs.super import NfsServer
 from freepage_client.nfs.transport import Clock, Network
@@ -98,7 +99,9 @@ class Machine:
         self.cred = self.credentials.lookup(AuthSys(0, 0, (), hostname), "boot")
         pages = 1 << 20 if memory_bytes is None else memory_bytes // PAGE_SIZE
         self.congestion_pages = min(max(16 * isqrt(pages) * 4 * 1024 // PAGE_SIZE, 256), CONGESTION_MAX_PAGES)
-        self.mounts: list[NfsServer] = []
+        self.mounts: list[Mount] = []
+        self._superblocks: list[NfsServer] = []
+        """That a new mount may find: from probing the server to the beginning of the last unmounting."""
         self.past_retransmissions = 0
         """Of mounts that are no more: what this machine's mounts counted never goes down."""
         self.resent_pages = 0
@@ -178,8 +181,11 @@ class Machine:
 
     # Mounting.
 
-    async def mount(self, source: str, mountpoint: str, options: str = "") -> NfsServer:
-        """``mount -t nfs -o OPTIONS SERVER:/EXPORT MOUNTPOINT``. Raises BadMountOption, OSError."""
+    async def mount(self, source: str, mountpoint: str, options: str = "") -> Mount:
+        """``mount -t nfs -o OPTIONS SERVER:/EXPORT MOUNTPOINT``. Raises BadMountOption, OSError.
+
+        Like the kernel (nfs_get_tree_common) it asks the server first, and then sees whether a superblock is there.
+        """
         # The host may have a port, and an IPv6 address in brackets: the export begins at the first ":/".
         hostname, colon, path = source.partition(":/")
         export = f"/{path}"
@@ -189,49 +195,94 @@ class Machine:
             raise os_error(errno.EINVAL, f"{mountpoint}: a plain absolute path is needed")
         if any(mount.mountpoint == mountpoint for mount in self.mounts):
             raise os_error(errno.EBUSY, mountpoint)
-        mount = NfsServer(self, hostname, export, mountpoint, parse_mount_options(options))
+        parsed = parse_mount_options(options)
+        new = NfsServer(self, hostname, export, mountpoint, parsed)
         try:
-            await mount.mount(self.cred)
+            await new.probe(self.cred, known=any(each.server == hostname for each in self._superblocks))
         except BaseException:
-            mount.bdi.unregister()
-            await mount.rpc.close()
+            await new.discard()
             raise
+        superblock = next((each for each in self._superblocks if each.is_shared_with(new)), new)
+        superblock.users += 1
+        if superblock is new:
+            self._superblocks.append(new)
+        try:
+            if superblock is not new:
+                self.past_retransmissions += new.stats.xprt.retransmissions
+                await new.discard()
+            await superblock.get_root(self.cred)
+        except BaseException:
+            superblock.users -= 1
+            if not superblock.users:
+                self._superblocks.remove(superblock)
+                if superblock.root is None:
+                    await superblock.discard()
+                else:  # the mounts that it had went in the meantime
+                    await self._quiesce(superblock)
+                    await superblock.kill(export, self.cred)
+            raise
+        mount = Mount(superblock, mountpoint, source, export, parsed)
         self.mounts.append(mount)
-        wb = mount.bdi.wb
-        wb.on_dirty = lambda: self._arm_flusher(mount)
+        wb = superblock.bdi.wb
+        wb.on_dirty = lambda: self._arm_flusher(superblock)
         wb.on_wakeup = lambda: self.spawn(wb.do_background())
         return mount
 
-    def mount_at(self, path: str) -> NfsServer | None:
+    def superblocks(self) -> list[NfsServer]:
+        """What is mounted, each once, in the order of their first mounts."""
+        return list(dict.fromkeys(mount.superblock for mount in self.mounts))
+
+    def mount_of(self, dentry: Dentry) -> Mount:
+        """The mount through which a dentry is seen if nobody says: its first. Raises OSError(ENOENT)."""
+        for mount in self.mounts:
+            if mount.superblock is dentry.mount:
+                return mount
+        raise os_error(errno.ENOENT)
+
+    def mount_at(self, path: str) -> Mount | None:
         """The mount whose mountpoint is exactly ``path``."""
         return next((mount for mount in self.mounts if mount.mountpoint == path), None)
 
     async def umount(self, mountpoint: str) -> list[str]:
-        """Write everything back and unmount; return what is left behind, a line each, empty when nothing leaked.
+        """Unmount; return what is left behind, a line each, empty when nothing leaked.
 
-        Raises OSError: EINVAL if nothing is mounted there, EBUSY while files are open.
+        With the last mount of a superblock everything is written back first; before that nothing is, as in Linux, and
+        what leaked is told later. Raises OSError: EINVAL if nothing is mounted there, EBUSY while files are open.
         """
         mount = self.mount_at(mountpoint)
         if mount is None:
             raise os_error(errno.EINVAL, mountpoint)
-        if any(inode.open_dirs or any(c.file_open for c in inode.open_files) for inode in mount.inodes.values()):
+        if mount.opens or mount.walks or any(task.cwd_mount is mount for task in self.tasks):
             raise os_error(errno.EBUSY, mountpoint)
-        if any(task.cwd is not None and task.cwd.mount is mount for task in self.tasks):
-            raise os_error(errno.EBUSY, mountpoint)
-        if mount.walks:
-            raise os_error(errno.EBUSY, mountpoint)
-        mount.active = False
-        await mount.bdi.wb.writeback_all(sync=True)
+        superblock = mount.superblock
+        if mount.active:  # else somebody gave up waiting for an unmounting of it, and here is the next
+            mount.active = False
+            superblock.users -= 1
+        if superblock.users:
+            self.mounts.remove(mount)
+            if superblock.mountpoint == mountpoint:
+                rest = (each.mountpoint for each in self.mounts if each.superblock is superblock)
+                superblock.mountpoint = next(rest, mountpoint)
+            await superblock.tell_mountd(mount.export, self.cred)
+            return []
+        if superblock in self._superblocks:
+            self._superblocks.remove(superblock)
+        pinned = await self._quiesce(superblock)
+        self.mounts.remove(mount)
+        self.past_retransmissions += superblock.stats.xprt.retransmissions
+        await superblock.kill(mount.export, self.cred)
+        return [f"busy: {path}" for path in pinned] + self._left_behind()
+
+    async def _quiesce(self, superblock: NfsServer) -> list[str]:
+        """Nobody can reach it any more: write everything back, stop the flusher. Returns the paths still in use."""
+        await superblock.bdi.wb.writeback_all(sync=True)
         await self.drain_tasks()
-        pinned = mount.busy_dentries()
-        flusher = self._flushers.pop(mount, None)
+        pinned = superblock.busy_dentries()
+        flusher = self._flushers.pop(superblock, None)
         if flusher is not None:
             flusher.cancel()
             await asyncio.gather(flusher, return_exceptions=True)
-        self.mounts.remove(mount)
-        self.past_retransmissions += mount.stats.xprt.retransmissions
-        await mount.umount(self.cred)
-        return [f"busy: {path}" for path in pinned] + self._left_behind()
+        return pinned
 
     def _left_behind(self) -> list[str]:
         """Live objects that nothing explains, by slab cache. With other mounts left, only what is orphaned counts."""
@@ -257,13 +308,13 @@ class Machine:
 
     # Memory and writeback.
 
-    def _arm_flusher(self, mount: NfsServer) -> None:
-        if mount not in self._flushers and mount in self.mounts:
-            self._flushers[mount] = asyncio.get_running_loop().create_task(self._flush_periodically(mount))
+    def _arm_flusher(self, superblock: NfsServer) -> None:
+        if superblock not in self._flushers and any(mount.superblock is superblock for mount in self.mounts):
+            self._flushers[superblock] = asyncio.get_running_loop().create_task(self._flush_periodically(superblock))
 
-    async def _flush_periodically(self, mount: NfsServer) -> None:
-        """The mount's flusher thread: it wakes about every five seconds while anything is dirty (wb_wakeup_delayed)."""
-        wb = mount.bdi.wb
+    async def _flush_periodically(self, superblock: NfsServer) -> None:
+        """Its flusher thread: it wakes about every five seconds while anything is dirty (wb_wakeup_delayed)."""
+        wb = superblock.bdi.wb
         try:
             while wb.needs_timer():
                 interval_s = self.cache.dirty.dirty_writeback_centisecs / 100
@@ -273,9 +324,9 @@ class Machine:
                 try:
                     await wb.do_periodic(self.clock.now())
                 except OSError as error:
-                    self.message(f"nfs: writeback to {mount.source} failed: {error}")
+                    self.message(f"nfs: writeback to {superblock.source} failed: {error}")
         finally:
-            self._flushers.pop(mount, None)
+            self._flushers.pop(superblock, None)
 
     async def sync(self, *, flusher_first: bool = True) -> None:
         """sync(2): wake every flusher, then write and wait everywhere.
@@ -284,13 +335,13 @@ class Machine:
         did not get to run before the caller's own pass, since nothing else on the machine made sync(2) wait earlier.
         """
         if flusher_first:
-            for mount in self.mounts:
-                await mount.bdi.wb.writeback_all(sync=False)
-        for mount in self.mounts:
-            await mount.bdi.wb.writeback_all(sync=True)
-        for mount in self.mounts:
+            for superblock in self.superblocks():
+                await superblock.bdi.wb.writeback_all(sync=False)
+        for superblock in self.superblocks():
+            await superblock.bdi.wb.writeback_all(sync=True)
+        for superblock in self.superblocks():
             for inode in list(
-                mount.inodes.values()
+                superblock.inodes.values()
             ):  # wait_sb_inodes; a COMMIT that follows by itself is not waited for
                 if inode.mapping.nrpages:
                     await wait_on_page_writeback_range(inode.mapping, 0, None)
@@ -305,8 +356,8 @@ class Machine:
             lru_add_drain(self.cache.memcg)
             self.cache.drop_pagecache()
         if what & 2:
-            for mount in self.mounts:
-                mount.prune()
+            for superblock in self.superblocks():
+                superblock.prune()
 
     def resize_memory(self, memory_bytes: int | None) -> None:
         """Set memory.max; a smaller limit reclaims at once."""
@@ -321,19 +372,19 @@ class Machine:
             yield task.cred
         for objects in (*self._io, *self.in_flight.values()):
             yield from objects
-        for mount in self.mounts:
-            for inode in mount.inodes.values():
+        for superblock in self.superblocks():
+            for inode in superblock.inodes.values():
                 yield from inode.open_files
                 yield from inode.write_requests.values()
-            if mount.root is not None:
-                for dentry in walk_dentries(mount.root):
+            if superblock.root is not None:
+                for dentry in walk_dentries(superblock.root):
                     if dentry.sillyrename_cred is not None:
                         yield dentry.sillyrename_cred
 
     def audit(self) -> AuditReport:
         """Mark and sweep, and whether the NFS client's own counters and flags agree with its requests."""
         report = self.cache.ledger.audit(self.roots_in_use(), self.cache.mappings)
-        report.differences.extend(check.differences(self.mounts))
+        report.differences.extend(check.differences(self.superblocks()))
         return report
 
     async def close(self) -> None:

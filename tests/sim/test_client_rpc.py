@@ -304,7 +304,7 @@ def test_two_hosts_that_create_the_same_name_in_the_same_tick_have_two_verifiers
 
     async def story(world: World) -> None:
         machines = [await world.client(name) for name in "ABCD"]
-        verifiers = {machine.mounts[0].exclusive_verifier() for machine in machines}
+        verifiers = {machine.mounts[0].superblock.exclusive_verifier() for machine in machines}
         assert len(verifiers) == 4
         tasks = [machine.task() for machine in machines]
         flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY

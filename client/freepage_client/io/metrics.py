@@ -19,7 +19,7 @@ from freepage_runtime.cache_metrics import counter, gauge, histogram, labelled
 
 if TYPE_CHECKING:
     from freepage_client.machine import Machine
-    from freepage_client.nfs.super import NfsServer
+    from freepage_client.nfs.mount import Mount
 
 PREFIX = "node_mountstats_nfs"
 PROTOCOL = "tcp"
@@ -109,7 +109,7 @@ def client(machine: Machine, calls: CallStats) -> Iterator[Metric]:
     yield counter(
         "freepage_client_rpc_retransmissions",
         "Calls sent again, because no reply came in time or the connection was lost.",
-        machine.past_retransmissions + sum(mount.stats.xprt.retransmissions for mount in machine.mounts),
+        machine.past_retransmissions + sum(each.stats.xprt.retransmissions for each in machine.superblocks()),
     )
     yield labelled(
         CounterMetricFamily,
@@ -139,11 +139,11 @@ def client(machine: Machine, calls: CallStats) -> Iterator[Metric]:
     yield gauge(
         "freepage_client_open_files", "Open descriptors of all tasks.", sum(len(t.files) for t in machine.tasks)
     )
-    yield gauge("freepage_client_inodes", "Inodes in memory.", sum(len(mount.inodes) for mount in machine.mounts))
+    yield gauge("freepage_client_inodes", "Inodes in memory.", sum(len(each.inodes) for each in machine.superblocks()))
     yield from mountstats(machine.mounts, machine.clock.now())
 
 
-def mountstats(mounts: Iterable[NfsServer], now_s: float) -> Iterator[Metric]:
+def mountstats(mounts: Iterable[Mount], now_s: float) -> Iterator[Metric]:
     """node_exporter's mountstats collector, over these mounts."""
     of_mount = [((m.source, PROTOCOL, m.server), m.stats) for m in mounts]
     labels = ("export", "protocol", "mountaddr")

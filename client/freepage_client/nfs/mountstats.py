@@ -12,25 +12,26 @@ from typing import TYPE_CHECKING
 from freepage_proto.rpc import NFS3_PROCEDURES
 
 if TYPE_CHECKING:
-    from freepage_client.nfs.super import NfsServer
+    from freepage_client.nfs.mount import Mount
 
 CAPS_READDIRPLUS, CAPS_HARDLINKS, CAPS_SYMLINKS, CAPS_ACLS = 1, 2, 4, 8
 
 
-def render_mountstats(mounts: Iterable[NfsServer], now_s: float) -> str:
-    """One block a mount. ``now_s`` is the clock's time, for the mounts' ages."""
+def render_mountstats(mounts: Iterable[Mount], now_s: float) -> str:
+    """One block a mount, with the counts of its superblock. ``now_s`` is the clock's time, for the mounts' ages."""
     return "".join(_block(mount, now_s) for mount in mounts)
 
 
-def mount_options(mount: NfsServer) -> str:
+def mount_options(mount: Mount) -> str:
     """The effective options as /proc/mounts shows them, defaults included (nfs_show_mount_options)."""
-    options = mount.options
+    superblock = mount.superblock
+    options = superblock.options
     words = ["ro" if options.read_only else "rw"]
     words += ["sync"] if options.sync else []
-    words += ["noatime"] if options.noatime else []
-    words += ["nodiratime"] if options.nodiratime else []
-    words += ["vers=3", f"rsize={mount.rsize}", f"wsize={mount.wsize}", f"namlen={mount.namelen}"]
-    words += [f"{name}={getattr(mount, name) // 250}" for name in ("acregmin", "acregmax", "acdirmin", "acdirmax")]
+    words += ["noatime"] if mount.options.noatime else []
+    words += ["nodiratime"] if mount.options.nodiratime else []
+    words += ["vers=3", f"rsize={superblock.rsize}", f"wsize={superblock.wsize}", f"namlen={superblock.namelen}"]
+    words += [f"{name}={getattr(superblock, name) // 250}" for name in ("acregmin", "acregmax", "acdirmin", "acdirmax")]
     words += ["softerr"] if options.softerr else ["soft"] if options.soft else ["hard"]
     words += ["softreval"] if options.softreval else []
     words += [] if options.cto else ["nocto"]
@@ -50,10 +51,11 @@ def mount_options(mount: NfsServer) -> str:
     return ",".join(words)
 
 
-def _block(mount: NfsServer, now_s: float) -> str:
-    stats, xprt = mount.stats, mount.stats.xprt
+def _block(mount: Mount, now_s: float) -> str:
+    superblock = mount.superblock
+    stats, xprt = superblock.stats, superblock.stats.xprt
     caps = CAPS_HARDLINKS | CAPS_SYMLINKS
-    caps |= (CAPS_READDIRPLUS if mount.cap_readdirplus else 0) | (CAPS_ACLS if mount.cap_acls else 0)
+    caps |= (CAPS_READDIRPLUS if superblock.cap_readdirplus else 0) | (CAPS_ACLS if superblock.cap_acls else 0)
     age_s = int(now_s - stats.age_start_s)
     transport = (
         0,  # local port: the connection is gRPC's
@@ -74,7 +76,7 @@ def _block(mount: NfsServer, now_s: float) -> str:
         f"device {mount.source} mounted on {mount.mountpoint} with fstype nfs statvers=1.1",
         f"\topts:\t{mount_options(mount)}",
         f"\tage:\t{age_s}",
-        f"\tcaps:\tcaps={caps:#x},wtmult={mount.wtmult},dtsize={mount.dtsize},bsize=0,namlen={mount.namelen}",
+        f"\tcaps:\tcaps={caps:#x},wtmult={superblock.wtmult},dtsize={superblock.dtsize},bsize=0,namlen={superblock.namelen}",
         "\tsec:\tflavor=1,pseudoflavor=1",
         "\tevents:\t" + "".join(f"{count} " for count in stats.events.values()),
         "\tbytes:\t" + "".join(f"{count} " for count in stats.bytes.values()),

@@ -1,4 +1,4 @@
-"""One mount: its server, its options, its inodes (struct nfs_server; fs/nfs/super.c, client.c, getroot.c)."""
+"""One superblock: its server, its options, its inodes (struct nfs_server; fs/nfs/super.c, client.c, getroot.c)."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ OTHER_OPERATIONS = AddressSpaceOperations()
 
 
 class NfsServer:
-    """The client's record of one mounted export.
+    """The client's record of one export, which one or more mounts show.
 
     ``acregmin`` and its sisters are in ticks of 1/250 s. The inodes are found by handle, so data outlive their names.
     """
@@ -76,10 +76,9 @@ class NfsServer:
         self.root: Dentry | None = None
         self.dropped: set[Dentry] = set()
         """Directories without a name that still have children: out of reach of a walk from the root."""
-        self.active = False
-        """From the end of mounting to the beginning of unmounting: walks may enter."""
-        self.walks = 0
-        """System calls by path that are under way below this mount: it is busy meanwhile."""
+        self.fsid = 0
+        self.users = 0
+        """Mounts that show it, and those in the making: with the last it goes (s_active)."""
         self.nr_unstable = 0
         self.writeback = 0
         self.write_congested = False
@@ -154,10 +153,11 @@ class NfsServer:
 
     # Mounting.
 
-    async def mount(self, cred: Credential) -> None:
+    async def probe(self, cred: Credential, *, known: bool) -> None:
         """Ask mountd for the root handle, then the server for what it can do, in Linux's order of calls.
 
-        Raises OSError: ENOENT, EACCES, EIO and whatever the calls raise.
+        ``known``: the machine has a connection to the server, whose making asked whether NFS is there
+        (nfs_get_client finds a struct nfs_client). Raises OSError: ENOENT, EACCES, EIO and whatever the calls raise.
         """
         auth = cred.auth
         await self.rpc.call(Procedure.MOUNT_NULL, NullArgs(), auth)
@@ -167,22 +167,50 @@ class NfsServer:
             raise os_error(_MOUNT_ERRNO.get(reply.status, int(reply.status)))
         assert reply.fhandle is not None
         self.root_fh = reply.fhandle
-        await self.rpc.call(Procedure.NULL, NullArgs(), auth)
+        if not known:
+            await self.rpc.call(Procedure.NULL, NullArgs(), auth)
         fsinfo = await nfs3proc.fsinfo(self, self.root_fh, cred)
         self._set_sizes(fsinfo.rtmax, fsinfo.rtpref, fsinfo.wtmax, fsinfo.wtpref, fsinfo.wtmult, fsinfo.dtpref)
         self.maxfilesize = min(fsinfo.maxfilesize or self.maxfilesize, self.maxfilesize)
         if not self.namelen:
             self.namelen = (await nfs3proc.pathconf(self, self.root_fh, cred)).name_max
-        await nfs3proc.getattr_(self, self.root_fh, cred)
+        attr = (await nfs3proc.getattr_(self, self.root_fh, cred)).attr
+        assert attr is not None
+        self.fsid = attr.fsid
         await self._probe_acls(auth)
+
+    def is_shared_with(self, new: NfsServer) -> bool:
+        """Whether a mount that would make ``new`` is to show this one instead (nfs_compare_super).
+
+        Two directories of one file system would share in Linux, too; here each has a superblock of its own.
+        """
+        return (
+            self.options.sharecache
+            and new.options.sharecache
+            and (self.server, self.fsid, self.root_fh) == (new.server, new.fsid, new.root_fh)
+            and self._compared() == new._compared()
+        )
+
+    def _compared(self) -> tuple[object, ...]:
+        """What must be the same in both (nfs_compare_mount_options): not ``nolock``, but that locks are local."""
+        o = self.options
+        return (
+            (o.read_only, o.sync),  # NFS_SB_MASK
+            (o.soft, o.softerr, o.softreval, o.noac, o.cto, o.acl, o.rdirplus),  # NFS_MOUNT_CMP_FLAGMASK
+            (o.lookupcache, o.local_flock, o.local_fcntl, o.write_policy),
+            (self.rsize, self.wsize, self.acregmin, self.acregmax, self.acdirmin, self.acdirmax),
+        )
+
+    async def get_root(self, cred: Credential) -> None:
+        """Ask for the root once more, and have its name (nfs_get_root): each mount does, its superblock new or not."""
         await nfs3proc.fsinfo(self, self.root_fh, cred)
         fattr = await nfs3proc.getattr_(self, self.root_fh, cred)
         inode = self.fhget(self.root_fh, fattr)
         if not stat.S_ISDIR(inode.i_mode):
             raise os_error(errno.ENOTDIR)
-        self.root = Dentry(self, None, b"")
-        d_add(self.root, inode)
-        self.active = True
+        if self.root is None:
+            self.root = Dentry(self, None, b"")
+            d_add(self.root, inode)
 
     async def _probe_acls(self, auth: object) -> None:
         if not self.cap_acls:
@@ -206,9 +234,20 @@ class NfsServer:
         self.dtsize = min(block_size(dtpref), self.rsize)
         self.bdi.io_pages = (self.rsize + PAGE_SIZE - 1) >> PAGE_SHIFT
 
-    async def umount(self, cred: Credential) -> None:
-        """Forget every name and page, and tell mountd. The caller has written everything back."""
-        self.active = False
+    async def tell_mountd(self, export: str, cred: Credential) -> None:
+        """UMNT, as umount.nfs sends it for each mount."""
+        try:
+            await self.rpc.call(Procedure.MOUNT_UMNT, UmntArgs(export.encode()), cred.auth)
+        except OSError as error:
+            self.machine.message(f"umount: {self.server}:{export}: mountd was not told: {error}")
+
+    async def discard(self) -> None:
+        """It was not wanted: another superblock is shown instead, or mounting failed (nfs_free_server)."""
+        self.bdi.unregister()
+        await self.rpc.close()
+
+    async def kill(self, export: str, cred: Credential) -> None:
+        """The last mount, of ``export``, goes: forget every name and page. The caller has written everything back."""
         root = self.root
         if root is not None:
             prune_children(root)
@@ -220,12 +259,8 @@ class NfsServer:
         for inode in list(self.inodes.values()):
             evict_inode(inode)
         await self.machine.drain_tasks()
-        try:
-            await self.rpc.call(Procedure.MOUNT_UMNT, UmntArgs(self.export.encode()), cred.auth)
-        except OSError as error:
-            self.machine.message(f"umount: {self.source}: mountd was not told: {error}")
-        self.bdi.unregister()
-        await self.rpc.close()
+        await self.tell_mountd(export, cred)
+        await self.discard()
 
     def _prune_dropped(self) -> None:
         """One may hold another's child, so again until nothing is left to prune."""

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from freepage_client.machine import Machine
     from freepage_client.nfs.cred import Credential
     from freepage_client.nfs.inode import NfsInode
+    from freepage_client.nfs.mount import Mount
 
 MAX_SYMLINKS = 40
 PATH_MAX = 4096
@@ -87,10 +88,11 @@ class Walk:
     ``must_be_dir``: the path ended in a slash. ``is_mountpoint``: it is a mount's own path, whose name lies outside.
     """
 
-    __slots__ = ("_cred", "_links", "_machine", "flags", "is_mountpoint", "last", "must_be_dir", "parent")
+    __slots__ = ("_cred", "_links", "_machine", "flags", "is_mountpoint", "last", "mount", "must_be_dir", "parent")
 
-    def __init__(self, machine: Machine, parent: Dentry, cred: Credential, flags: Lookup) -> None:
+    def __init__(self, machine: Machine, mount: Mount, parent: Dentry, cred: Credential, flags: Lookup) -> None:
         self._machine = machine
+        self.mount = mount
         self._cred = cred
         self._links = 0
         self.flags = flags
@@ -166,8 +168,8 @@ class Walk:
 
     async def _restart(self, path: bytes) -> None:
         if path.startswith(b"/"):
-            root, path = resolve_mount(self._machine, path)
-            self._stand_on(dget(root))
+            self.mount, path = resolve_mount(self._machine, path)
+            self._stand_on(dget(self.mount.root))
         await self.to_parent(path)
 
     async def last_child(self, flags: Lookup, *, follow: bool) -> Dentry:
@@ -197,8 +199,8 @@ class Walk:
             return dentry
 
 
-def resolve_mount(machine: Machine, path: bytes) -> tuple[Dentry, bytes]:
-    """The mount that an absolute path leads into, as its root dentry and what is left of the path.
+def resolve_mount(machine: Machine, path: bytes) -> tuple[Mount, bytes]:
+    """The mount that an absolute path leads into, and what is left of the path.
 
     Raises OSError(ENOENT): nothing is mounted there, and the machine has no other files.
     """
@@ -209,9 +211,9 @@ def resolve_mount(machine: Machine, path: bytes) -> tuple[Dentry, bytes]:
         inside = text == point or text.startswith(point + "/")
         if inside and mount.active and (best is None or len(point) > len(longest)):
             best, longest = mount, point
-    if best is None or best.root is None:
+    if best is None:
         raise os_error(errno.ENOENT, text)
-    return best.root, path[len(longest.encode("utf-8", "surrogateescape")) :]
+    return best, path[len(longest.encode("utf-8", "surrogateescape")) :]
 
 
 async def retry_estale(attempt: Callable[[Lookup], Awaitable[T]]) -> T:

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from freepage_client.machine import Machine
     from freepage_client.nfs.cred import Credential
     from freepage_client.nfs.inode import NfsInode
+    from freepage_client.nfs.mount import Mount
 
 
 class At(NamedTuple):
@@ -62,10 +63,12 @@ NR_OPEN = 1 << 20
 class OpenFile:
     """What descriptors point at (struct file): a regular file or a directory, and the position they share."""
 
-    __slots__ = ("dentry", "directory", "file", "flags", "inode", "pos", "users")
+    __slots__ = ("dentry", "directory", "file", "flags", "inode", "mount", "pos", "users")
 
-    def __init__(self, dentry: Dentry, flags: int) -> None:
+    def __init__(self, mount: Mount, dentry: Dentry, flags: int) -> None:
         assert dentry.inode is not None
+        self.mount = mount
+        mount.opens += 1
         self.dentry = dget(dentry)
         self.inode: NfsInode = dentry.inode
         self.flags = flags
@@ -83,6 +86,7 @@ class Task:
         self.machine = machine
         self.cred = cred
         self.cwd: Dentry | None = None
+        self.cwd_mount: Mount | None = None
         self.umask = 0o022
         self.files: dict[int, OpenFile] = {}
 
@@ -129,6 +133,7 @@ class Task:
         start: Dentry | None = None
         if isinstance(path, At):
             start, raw = path
+            mount = self.machine.mount_of(start)
         else:
             raw = path.encode("utf-8", "surrogateescape") if isinstance(path, str) else path
         if not raw:
@@ -140,14 +145,14 @@ class Task:
         if start is not None:
             rest = raw
         elif raw.startswith(b"/"):
-            start, rest = resolve_mount(self.machine, raw)
-        elif self.cwd is not None:
-            start, rest = self.cwd, raw
+            mount, rest = resolve_mount(self.machine, raw)
+            start = mount.root
+        elif self.cwd is not None and self.cwd_mount is not None:
+            mount, start, rest = self.cwd_mount, self.cwd, raw
         else:
             raise os_error(errno.ENOENT, path)
-        mount = start.mount
         mount.walks += 1
-        walk = Walk(self.machine, dget(start), self.cred, reval)
+        walk = Walk(self.machine, mount, dget(start), self.cred, reval)
         try:
             await walk.to_parent(rest)
             yield walk
@@ -190,7 +195,7 @@ class Task:
         async with self._walk(path, reval) as walk:
             dentry, created = await self._open_last(walk, flags, mode)
             try:
-                return await self.open_dentry(dentry, flags, created=created)
+                return await self.open_dentry(dentry, flags, created=created, mount=walk.mount)
             finally:
                 put_name(dentry)
 
@@ -225,8 +230,13 @@ class Task:
                     put_name(dentry)
                     raise
 
-    async def open_dentry(self, dentry: Dentry, flags: int, *, created: bool = False) -> OpenFile:
-        """Open what a walk has led to; whether its attributes may be believed is the walk's business."""
+    async def open_dentry(
+        self, dentry: Dentry, flags: int, *, created: bool = False, mount: Mount | None = None
+    ) -> OpenFile:
+        """Open what a walk has led to; whether its attributes may be believed is the walk's business.
+
+        ``mount`` is the one that the walk ended in; None where a file system of its own, as FUSE's, did the walk.
+        """
         inode = dentry.inode
         assert inode is not None
         access = flags & os.O_ACCMODE
@@ -246,7 +256,7 @@ class Task:
             await nfs_access.permission(inode, _open_mask(flags), self.cred)
         if not inode.is_reg and not inode.is_dir:
             raise os_error(errno.ENXIO)
-        open_file = OpenFile(dentry, flags)
+        open_file = OpenFile(mount or self.machine.mount_of(dentry), dentry, flags)
         try:
             if inode.is_dir:
                 inode.server.stats.events["vfsopen"] += 1
@@ -278,12 +288,15 @@ class Task:
     @staticmethod
     async def release(open_file: OpenFile) -> None:
         """The last user of an open file is gone."""
-        if open_file.file is not None:
-            await nfs_lock.release_locks(open_file.file, open_file, flock=True)
-            await open_file.file.release()
-        if open_file.directory is not None:
-            open_file.directory.close(open_file.inode)
-        dput(open_file.dentry)
+        try:
+            if open_file.file is not None:
+                await nfs_lock.release_locks(open_file.file, open_file, flock=True)
+                await open_file.file.release()
+            if open_file.directory is not None:
+                open_file.directory.close(open_file.inode)
+            dput(open_file.dentry)
+        finally:
+            open_file.mount.opens -= 1
 
     async def dup(self, fd: int) -> int:
         """dup(2): a second descriptor for the same open file."""
@@ -301,7 +314,7 @@ class Task:
                 self.machine.message(f"exit: close of descriptor {fd}: {error}")
         if self.cwd is not None:
             dput(self.cwd)
-            self.cwd = None
+            self.cwd = self.cwd_mount = None
         if self in self.machine.tasks:
             self.machine.tasks.remove(self)
             self.cred.put(IN_USE)
@@ -483,11 +496,16 @@ class Task:
 
     async def chdir(self, path: Path) -> None:
         async def attempt(reval: Lookup) -> None:
-            async with self._existing(path, reval) as dentry:
-                await nfs_access.permission(directory_of(dentry), MAY_EXEC | MAY_CHDIR, self.cred)
-                old, self.cwd = self.cwd, dget(dentry)
-                if old is not None:
-                    dput(old)
+            async with self._walk(path, reval) as walk:
+                dentry = await walk.last_child(Lookup.NONE, follow=True)
+                try:
+                    await nfs_access.permission(directory_of(dentry), MAY_EXEC | MAY_CHDIR, self.cred)
+                    old, self.cwd = self.cwd, dget(dentry)
+                    self.cwd_mount = walk.mount
+                    if old is not None:
+                        dput(old)
+                finally:
+                    put_name(dentry)
 
         await retry_estale(attempt)
 
@@ -577,8 +595,13 @@ class Task:
     # Names.
 
     @asynccontextmanager
-    async def _new_name(self, path: Path, reval: Lookup, *, directory: bool = False) -> AsyncIterator[Dentry]:
-        """A name to be made, in its locked directory (filename_create). Raises OSError(EEXIST) if there is one."""
+    async def _new_name(
+        self, path: Path, reval: Lookup, *, directory: bool = False, source: Mount | None = None
+    ) -> AsyncIterator[Dentry]:
+        """A name to be made, in its locked directory (filename_create), for a file of the mount ``source`` if given.
+
+        Raises OSError: EEXIST if there is one, EXDEV if it would be on another mount.
+        """
         async with self._walk(path, reval) as walk:
             if not walk.last:
                 raise os_error(errno.EEXIST)
@@ -595,6 +618,8 @@ class Task:
                         raise os_error(errno.ENOENT)
                     self._must_be_writable(dir_inode)
                     await nfs_access.permission(dir_inode, MAY_WRITE | MAY_EXEC, self.cred)
+                    if source is not None and source is not walk.mount:
+                        raise os_error(errno.EXDEV)
                     yield dentry
                 finally:
                     put_name(dentry)
@@ -640,16 +665,19 @@ class Task:
         """link(2): a second name for a file."""
 
         async def attempt(reval: Lookup) -> None:
-            async with self._existing(path, reval, follow=False) as old:
-                inode = old.inode
-                assert inode is not None
-                async with self._new_name(new_path, reval) as dentry:
-                    if dentry.mount is not old.mount:
-                        raise os_error(errno.EXDEV)
-                    await self._may_link(inode)
-                    if inode.is_dir:
-                        raise os_error(errno.EPERM)
-                    await nfs_dir.link(inode, _dir_of(dentry), dentry, self.cred)
+            async with self._walk(path, reval) as walk:
+                old = await walk.last_child(Lookup.NONE, follow=False)
+                try:
+                    inode = old.inode
+                    if inode is None:
+                        raise os_error(errno.ENOENT, path)
+                    async with self._new_name(new_path, reval, source=walk.mount) as dentry:
+                        await self._may_link(inode)
+                        if inode.is_dir:
+                            raise os_error(errno.EPERM)
+                        await nfs_dir.link(inode, _dir_of(dentry), dentry, self.cred)
+                finally:
+                    put_name(old)
 
         await retry_estale(attempt)
 
@@ -717,7 +745,7 @@ class Task:
             if not old_walk.last or not new_walk.last:
                 raise os_error(errno.EBUSY)
             old_dir, new_dir = directory_of(old_walk.parent), directory_of(new_walk.parent)
-            if old_dir.server is not new_dir.server:
+            if old_walk.mount is not new_walk.mount:
                 raise os_error(errno.EXDEV)
             first, second = sorted((old_dir, new_dir), key=id)
             async with first.lock():

@@ -141,7 +141,7 @@ class Stage:
             )
             mount = await machine.mount(self._venue.source, mount_point(client), options)
             if environment.read_ahead_kb is not None:
-                mount.bdi.ra_pages = environment.read_ahead_kb << 10 >> PAGE_SHIFT
+                mount.superblock.bdi.ra_pages = environment.read_ahead_kb << 10 >> PAGE_SHIFT
             await self._venue.sleep(SETTLE_S)
             self._tasks[client] = machine.task()
         root = await self._local.stat("/")

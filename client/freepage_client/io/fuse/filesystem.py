@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from freepage_client.machine import Machine
     from freepage_client.nfs.file import NfsFile
     from freepage_client.nfs.inode import NfsInode
-    from freepage_client.nfs.super import NfsServer
+    from freepage_client.nfs.mount import Mount
 
 Later = Coroutine[Any, Any, Answer]
 
@@ -82,7 +82,7 @@ class FuseFileSystem:
     def __init__(
         self,
         machine: Machine,
-        mount: NfsServer,
+        mount: Mount,
         *,
         is_idle: Callable[[], bool],
         on_end: Callable[[], None],

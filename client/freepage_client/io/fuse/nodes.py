@@ -22,7 +22,7 @@ from freepage_client.vfs.namei import directory_of, lookup_child, put_name
 if TYPE_CHECKING:
     from freepage_client.nfs.cred import Credential
     from freepage_client.nfs.inode import NfsInode
-    from freepage_client.nfs.super import NfsServer
+    from freepage_client.nfs.mount import Mount
 
 
 class Node:
@@ -45,9 +45,9 @@ class Node:
 class Nodes:
     """All nodes of one mount. Numbers are never used twice."""
 
-    def __init__(self, mount: NfsServer) -> None:
+    def __init__(self, mount: Mount) -> None:
         self._mount = mount
-        assert mount.root is not None and mount.root.inode is not None
+        assert mount.root.inode is not None
         self._last_id = ROOT_ID
         self.root = Node(ROOT_ID, None, mount.root, mount.root.inode)
         self.by_id: dict[int, Node] = {ROOT_ID: self.root}

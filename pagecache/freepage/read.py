@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from .address_space import AddressSpace
     from .file import File
 
+HOT = UPTODATE | REFERENCED | ACTIVE
+"""A page in this state is read, and another touch changes nothing."""
+
 
 def read_nowait(file: File, pos: int, count: int) -> bytes | None:
     """The answer if every page is resident, uptodate and without a readahead marker; None otherwise. Never waits.
@@ -59,13 +62,14 @@ def read_nowait(file: File, pos: int, count: int) -> bytes | None:
     if first != last:
         return _read_folio(file, folio, pos, end, off, last + 1 - folio.index)
     state = folio.state[off]
-    if state & (UPTODATE | READAHEAD) != UPTODATE:
-        return None
-    if (ra.prev_pos - 1) >> PAGE_SHIFT != first:
-        if not state & REFERENCED:
-            folio.state[off] = state | REFERENCED
-        elif not state & ACTIVE:
-            activate_page(folio, off)
+    if state & (HOT | READAHEAD) != HOT:
+        if state & (UPTODATE | READAHEAD) != UPTODATE:
+            return None
+        if (ra.prev_pos - 1) >> PAGE_SHIFT != first:
+            if not state & REFERENCED:
+                folio.state[off] = state | REFERENCED
+            elif not state & ACTIVE:
+                activate_page(folio, off)
     ra.prev_pos = end
     mapping.cache.hits += 1
     data = folio.data

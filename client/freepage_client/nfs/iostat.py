@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass, field
 
 from freepage_proto.rpc import Procedure
@@ -70,11 +71,7 @@ class OpStats:
 
     def observe(self, seconds: float) -> None:
         self.execute_s += seconds
-        for i, bound in enumerate(LATENCY_BUCKETS_S):
-            if seconds <= bound:
-                self.buckets[i] += 1
-                return
-        self.buckets[-1] += 1
+        self.buckets[bisect_left(LATENCY_BUCKETS_S, seconds)] += 1
 
 
 @dataclass(slots=True)

@@ -58,9 +58,10 @@ def read_nowait(file: File, pos: int, count: int) -> bytes | None:
         return None
     if folio is None:
         return None
-    off = first - folio.index
+    index = folio.index
+    off = first - index
     if first != last:
-        return _read_folio(file, folio, pos, end, off, last + 1 - folio.index)
+        return _read_folio(file, folio, pos, end, off, last + 1 - index)
     state = folio.state[off]
     if state & (HOT | READAHEAD) != HOT:
         if state & (UPTODATE | READAHEAD) != UPTODATE:
@@ -73,14 +74,14 @@ def read_nowait(file: File, pos: int, count: int) -> bytes | None:
     ra.prev_pos = end
     mapping.cache.hits += 1
     data = folio.data
-    if data is None or folio.buffers is not None:
-        data, base = folio.contents(off), first << PAGE_SHIFT
-    else:
-        base = (folio.index << PAGE_SHIFT) - folio.data_at
-        if not base <= pos or end - base > len(data):
-            data, base = folio.contents(off), first << PAGE_SHIFT
-    assert data is not None
-    piece = data[pos - base : end - base]
+    start = pos - (index << PAGE_SHIFT) + folio.data_at
+    stop = end - pos + start
+    if data is None or folio.buffers is not None or start < 0 or stop > len(data):
+        data = folio.contents(off)
+        assert data is not None
+        start = pos - (first << PAGE_SHIFT)
+        stop = end - pos + start
+    piece = data[start:stop]
     return piece if type(piece) is bytes else bytes(piece)
 
 

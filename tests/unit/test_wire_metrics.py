@@ -186,7 +186,7 @@ def test_a_mount_has_the_series_of_node_exporter() -> None:
     mount.stats.ops[Procedure.READ].ops = 7
     mount.stats.ops[Procedure.READ].bytes_recv = 4224
     mount.stats.events["vfsopen"] = 3
-    mount.stats.bytes["normalread"] = 4096
+    mount.stats.bytes.normalread = 4096
     page = "".join(
         f"{sample.name} {sorted(sample.labels.items())} {sample.value}\n"
         for family in client_metrics.mountstats([mount], 160.0)  # type: ignore[list-item]

@@ -168,7 +168,7 @@ def mountstats(mounts: Iterable[Mount], now_s: float) -> Iterator[Metric]:
 
     yield counter("age_seconds", "Seconds since the file system was mounted.", lambda stats: now_s - stats.age_start_s)
     for kernels, (name, documentation) in BYTES.items():
-        yield counter(name, documentation, lambda stats, kernels=kernels: stats.bytes[kernels])  # type: ignore[misc]
+        yield counter(name, documentation, lambda stats, kernels=kernels: getattr(stats.bytes, kernels))  # type: ignore[misc]
     for kernels, name in EVENTS.items():
         yield counter(
             f"event_{name}",

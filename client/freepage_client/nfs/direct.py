@@ -58,7 +58,7 @@ def _cut(pos: int, count: int, size: int) -> list[tuple[int, int]]:
 async def direct_read(file: NfsFile, pos: int, count: int) -> bytes:
     """READ ``count`` bytes from ``pos``, at most rsize a call, all calls at once. Raises OSError."""
     inode, server = file.inode, file.inode.server
-    server.stats.bytes["directread"] += count
+    server.stats.bytes.directread += count
     if not count:
         return b""
     await start_io_direct(inode)
@@ -79,7 +79,7 @@ async def direct_read(file: NfsFile, pos: int, count: int) -> bytes:
                 if data:
                     break
                 raise os_error(status_to_errno(result.status))
-            server.stats.bytes["serverread"] += result.count
+            server.stats.bytes.serverread += result.count
             data.append(result.data)
             if result.count < args.count:
                 break
@@ -96,7 +96,7 @@ async def direct_write(file: NfsFile, pos: int, data: Data) -> int:
     """
     inode, server = file.inode, file.inode.server
     count = len(data)
-    server.stats.bytes["directwrite"] += count
+    server.stats.bytes.directwrite += count
     if not count:
         return 0
     await start_io_direct(inode)
@@ -168,7 +168,7 @@ class _DirectWrite:
                 if result.status is not NfsStat3.OK:
                     piece.error = status_to_errno(result.status)
                     return
-                self._server.stats.bytes["serverwrite"] += result.count
+                self._server.stats.bytes.serverwrite += result.count
                 piece.written += result.count
                 if result.count >= args.count:
                     break

@@ -83,8 +83,8 @@ class NfsFile(File):
         )
         self.direct = bool(flags & os.O_DIRECT)
         # One question less: what may not be answered from the cache finds it too late for its attributes.
-        self._now = inode.server.machine.clock.now if self.may_read and not self.direct else _too_late
-        self._bytes = inode.server.stats.bytes
+        self.now = inode.server.machine.clock.now if self.may_read and not self.direct else _too_late
+        self.bytes = inode.server.stats.bytes
         self.wb_err = inode.mapping.wb_err.sample()
         self.context.attach()
         if self.may_write:
@@ -168,21 +168,21 @@ class NfsFile(File):
         is asked here, in one expression. Time does not run backwards, so only the end of the attributes' time counts.
         """
         inode = self.inode
-        if inode.cache_validity & UNREADABLE or self._now() >= inode.readable_until_s:
+        if inode.cache_validity & UNREADABLE or self.now() >= inode.readable_until_s:
             return None
         data = read_nowait(self, pos, count)
         if data is not None:
-            self._bytes["normalread"] += len(data)
+            self.bytes.normalread += len(data)
         return data
 
     def read_buffers_nowait(self, pos: int, count: int) -> list[memoryview | bytearray | bytes] | None:
         """``read_nowait`` in pieces that need not be joined: they do not change any more."""
         inode = self.inode
-        if inode.cache_validity & UNREADABLE or self._now() >= inode.readable_until_s:
+        if inode.cache_validity & UNREADABLE or self.now() >= inode.readable_until_s:
             return None
         buffers = read_buffers_nowait(self, pos, count)
         if buffers is not None:
-            self._bytes["normalread"] += sum(map(len, buffers))
+            self.bytes.normalread += sum(map(len, buffers))
         return buffers
 
     async def read(self, pos: int, count: int) -> bytes:
@@ -193,7 +193,7 @@ class NfsFile(File):
         direct.start_io_buffered(inode)
         await revalidate_mapping(inode, self.cred)
         data = await filemap_read(self, pos, count)
-        inode.server.stats.bytes["normalread"] += len(data)
+        inode.server.stats.bytes.normalread += len(data)
         return data
 
     # Writing.
@@ -219,7 +219,7 @@ class NfsFile(File):
             since = inode.mapping.wb_err.sample()
             direct.start_io_buffered(inode)
             written = await generic_perform_write(self, pos, data)
-        inode.server.stats.bytes["normalwrite"] += written
+        inode.server.stats.bytes.normalwrite += written
         end = pos + written
         await self._after_write(pos, end)
         error = inode.mapping.wb_err.check(since)

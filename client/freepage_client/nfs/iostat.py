@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 from freepage_proto.rpc import Procedure
 
@@ -38,17 +38,22 @@ EVENTS = (
 )
 """The 27 event counters, in the order of the ``events:`` line."""
 
-BYTES = (
-    "normalread",
-    "normalwrite",
-    "directread",
-    "directwrite",
-    "serverread",
-    "serverwrite",
-    "readpages",
-    "writepages",
-)
-"""The 8 byte and page counters, in the order of the ``bytes:`` line."""
+
+@dataclass(slots=True)
+class ByteStats:
+    """The 8 byte and page counters, in the order of the ``bytes:`` line."""
+
+    normalread: int = 0
+    normalwrite: int = 0
+    directread: int = 0
+    directwrite: int = 0
+    serverread: int = 0
+    serverwrite: int = 0
+    readpages: int = 0
+    writepages: int = 0
+
+
+BYTES = tuple(each.name for each in fields(ByteStats))
 
 LATENCY_BUCKETS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 """Upper bounds of the execute-time histogram, in seconds; the last bucket is open."""
@@ -97,5 +102,5 @@ class IoStats:
         self.age_start_s = now_s
         self.ops: dict[Procedure, OpStats] = {procedure: OpStats() for procedure in Procedure}
         self.events: dict[str, int] = dict.fromkeys(EVENTS, 0)
-        self.bytes: dict[str, int] = dict.fromkeys(BYTES, 0)
+        self.bytes = ByteStats()
         self.xprt = XprtStats()

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from freepage_client.nfs.iostat import BYTES
 from freepage_proto.rpc import NFS3_PROCEDURES
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def _block(mount: Mount, now_s: float) -> str:
         f"\tcaps:\tcaps={caps:#x},wtmult={superblock.wtmult},dtsize={superblock.dtsize},bsize=0,namlen={superblock.namelen}",
         "\tsec:\tflavor=1,pseudoflavor=1",
         "\tevents:\t" + "".join(f"{count} " for count in stats.events.values()),
-        "\tbytes:\t" + "".join(f"{count} " for count in stats.bytes.values()),
+        "\tbytes:\t" + "".join(f"{getattr(stats.bytes, name)} " for name in BYTES),
         "\tRPC iostats version: 1.1  p/v: 100003/3 (nfs)",
         "\txprt:\ttcp " + " ".join(map(str, transport)),
         "\tper-op statistics",

@@ -68,7 +68,7 @@ class _Reader:
 
     def complete(self) -> None:
         self.io.complete()
-        self.inode.server.stats.bytes["readpages"] += (self.io.bytes_sent + PAGE_SIZE - 1) >> PAGE_SHIFT
+        self.inode.server.stats.bytes.readpages += (self.io.bytes_sent + PAGE_SIZE - 1) >> PAGE_SHIFT
 
     def _do_io(self, segments: list[AnySegment], nbytes: int) -> None:
         _Read(self, segments, nbytes).send()
@@ -119,7 +119,7 @@ class _Read:
             self._finish(status_to_errno(result.status))
             return
         count = result.count
-        stats.bytes["serverread"] += count
+        stats.bytes.serverread += count
         self.chunks.append(result.data)
         self.message = result.message
         self.good += count

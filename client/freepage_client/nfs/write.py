@@ -277,7 +277,7 @@ class _Writer:
             request.parts_out = 1
             request.parts_out += len(self.io.add(request, page, request.offset, request.nbytes))
             self.part_done(request)
-            self.inode.server.stats.bytes["writepages"] += 1
+            self.inode.server.stats.bytes.writepages += 1
 
     def complete(self) -> None:
         self.io.complete()
@@ -405,7 +405,7 @@ def _write_done(inode: NfsInode, args: WriteArgs, result: WriteRes, fattr: NfsFa
         elif fattr.attr.size == end:
             fattr.gencount = inode.server.machine.next_gencount()
     inode.post_op_update_force_wcc(fattr)
-    inode.server.stats.bytes["serverwrite"] += result.count
+    inode.server.stats.bytes.serverwrite += result.count
     mode = inode.i_mode
     if mode & stat.S_ISUID or (mode & stat.S_ISGID and mode & stat.S_IXGRP):
         inode.set_cache_invalid(INVALID_MODE)

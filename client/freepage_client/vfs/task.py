@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
-from freepage import POSIX_FADV_DONTNEED, fadvise_dontneed, generic_fadvise
+from freepage import POSIX_FADV_DONTNEED, fadvise_dontneed, generic_fadvise, read_nowait
 from freepage.slab import IN_USE
 from freepage_client.nfs import access as nfs_access
 from freepage_client.nfs import dir as nfs_dir
@@ -25,7 +25,7 @@ from freepage_client.nfs.access import MAY_ACCESS, MAY_CHDIR, MAY_EXEC, MAY_OPEN
 from freepage_client.nfs.dcache import Dentry, dget, dput
 from freepage_client.nfs.dir import Lookup
 from freepage_client.nfs.errors import os_error
-from freepage_client.nfs.file import NfsFile
+from freepage_client.nfs.file import UNREADABLE, NfsFile
 from freepage_client.nfs.getattr import getattr_inode
 from freepage_client.nfs.options import power_of_two_below
 from freepage_client.nfs.setattr import Iattr, setattr_inode
@@ -347,8 +347,13 @@ class Task:
             raise os_error(errno.EBADF) from None
         if file is None or count < 0:
             return await self._read_at(self._readable(fd), offset, count)  # says why not
-        data = file.read_nowait(offset, count)
-        return data if data is not None else await self._readable(fd).read(offset, count)
+        inode = file.inode  # NfsFile.read_nowait without its call: a cached read takes little longer than that
+        if not inode.cache_validity & UNREADABLE and file.now() < inode.readable_until_s:
+            data = read_nowait(file, offset, count)
+            if data is not None:
+                file.bytes.normalread += len(data)
+                return data
+        return await self._readable(fd).read(offset, count)
 
     async def _read_at(self, file: NfsFile, offset: int, count: int) -> bytes:
         if count < 0:

@@ -11,15 +11,7 @@ from rich.table import Table
 
 from freepage_lab.bench.child import Outcome
 from freepage_lab.bench.machine import describe
-
-
-def figure(value: float) -> str:
-    """Three digits that matter, without an exponent."""
-    if value >= 1000:
-        return f"{value:,.0f}"
-    if value >= 100:
-        return f"{value:.0f}"
-    return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+from freepage_lab.digits import three_digits
 
 
 def print_report(console: Console, outcomes: Sequence[Outcome]) -> None:
@@ -40,11 +32,11 @@ def print_report(console: Console, outcomes: Sequence[Outcome]) -> None:
         table.add_row(
             f"[{'green' if row.ok else 'red'}]{'✓' if row.ok else '✗'}[/] {escape(row.name)}",
             escape(row.peer),
-            figure(row.ours),
-            figure(row.beside),
+            three_digits(row.ours),
+            three_digits(row.beside),
             escape(row.unit),
-            f"[{'green' if row.ok else 'red'}]{figure(row.ratio)}[/]",
-            figure(row.floor),
+            f"[{'green' if row.ok else 'red'}]{three_digits(row.ratio)}[/]",
+            three_digits(row.floor),
             f"±{row.spread:.0%}",
             str(row.rounds),
         )
@@ -70,10 +62,10 @@ def markdown(outcomes: Sequence[Outcome]) -> str:
         row = outcome.row
         if row is None:
             continue
-        ratio = figure(row.ratio) if row.ok else f"**{figure(row.ratio)}** (missed)"
+        ratio = three_digits(row.ratio) if row.ok else f"**{three_digits(row.ratio)}** (missed)"
         lines.append(
-            f"| {row.group}: {row.name}, beside {row.peer} | {figure(row.ours)} | {figure(row.beside)} | {row.unit} "
-            f"| {ratio} | {figure(row.floor)} | ±{row.spread:.0%} | {row.rounds} |"
+            f"| {row.group}: {row.name}, beside {row.peer} | {three_digits(row.ours)} | {three_digits(row.beside)} "
+            f"| {row.unit} | {ratio} | {three_digits(row.floor)} | ±{row.spread:.0%} | {row.rounds} |"
         )
     lines += ["", f"Measured on {describe()}."]
     lines += [f"Not counted: {o.bench.title}: {o.missing}." for o in outcomes if o.missing]

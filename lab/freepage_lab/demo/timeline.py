@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from freepage_lab.columns import columns
 from freepage_lab.demo.phases import REQUESTS, Figures
 from freepage_runtime.control_client import Stats
 
@@ -33,5 +34,4 @@ class Timeline:
         )
 
     def to_json(self) -> dict[str, list[Any]]:
-        columns = self._moments[0] if self._moments else {}
-        return {name: [moment[name] for moment in self._moments] for name in columns}
+        return columns(self._moments)

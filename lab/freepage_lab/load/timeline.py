@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from freepage_lab.columns import columns
 from freepage_lab.load.latency import Latencies
 from freepage_lab.load.meter import Growth
 from freepage_lab.load.tally import Tally
@@ -45,8 +46,7 @@ class Timeline:
             self._moments = [_both(*self._moments[i : i + 2]) for i in range(0, len(self._moments), 2)]
 
     def to_json(self) -> dict[str, list[Any]]:
-        columns = self._moments[0] if self._moments else {}
-        return {name: [moment[name] for moment in self._moments] for name in columns}
+        return columns(self._moments)
 
 
 def _both(first: dict[str, Any], second: dict[str, Any] | None = None) -> dict[str, Any]:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from html import escape
 
+from freepage_lab.digits import three_digits
+
 Cell = str | int | float | None
 """A table's cell: numbers are set in digits of one width, to the right; None is a dash."""
 
@@ -43,10 +45,7 @@ def number(value: Cell) -> str:
     if value is None:
         return "–"
     if isinstance(value, float):
-        magnitude = abs(value)
-        if magnitude >= 1000:
-            return f"{value:,.0f}"
-        return f"{value:.0f}" if magnitude >= 100 else f"{value:.1f}" if magnitude >= 10 else f"{value:.2f}"
+        return three_digits(value)
     return f"{value:,}" if isinstance(value, int) else value
 
 

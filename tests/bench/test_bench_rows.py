@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 from rich.console import Console
 
 from freepage_lab.bench import catalogue, child, command, report
@@ -160,7 +162,7 @@ def test_the_counters_are_really_taken_out() -> None:
         hits = 0
 
     with pytest.raises(AssertionError, match="counts nothing"):
-        without_counters(TwoList.access)  # type: ignore[arg-type]
+        without_counters(TwoList.__missing__)  # type: ignore[arg-type]
     stripped = without_counters(_counting)  # type: ignore[arg-type]
     counter = Counter()
     assert stripped(counter, 1, 2) == _counting(counter, 1, 2) == 3  # type: ignore[arg-type, comparison-overlap]
@@ -175,17 +177,41 @@ def _counting(counter: object, pos: int, count: int) -> int:
 
 def test_the_two_list_core_gives_a_second_touch_its_due() -> None:
     cache = TwoList(4)
-    assert [cache.access(key) for key in (1, 2, 3, 4, 1, 1, 2)] == [False] * 4 + [True] * 3
-    assert list(cache.active) == [1]
+    assert [cache[key] for key in (1, 2, 3, 4, 1, 1, 2)] == [False] * 4 + [True] * 3
+    assert list(cache) == [1]
     assert cache.inactive == {2: True, 3: False, 4: False}
-    cache.access(5)  # 2 is the oldest, and was touched once only
+    assert not cache[5]  # 2 is the oldest, and was touched once only
     assert list(cache.inactive) == [3, 4, 5]
-    for key in (3, 3, 4, 4, 5):
-        cache.access(key)
-    assert list(cache.active) == [1, 3, 4]
-    cache.access(6)  # the inactive list is the shorter one: 1 comes back to its head, and 5 goes
-    assert list(cache.active) == [3, 4]
+    assert all(cache[key] for key in (3, 3, 4, 4, 5))
+    assert list(cache) == [1, 3, 4]
+    assert not cache[6]  # the inactive list is the shorter one: 1 comes back to its head, and 5 goes
+    assert list(cache) == [3, 4]
     assert list(cache.inactive) == [1, 6]
+
+
+@given(st.integers(1, 4), st.lists(st.integers(0, 5), max_size=100))
+@example(3, [4, 0, 3, 3, 3, 0, 0, 2, 3, 3, 4])  # 3 leaves the inactive list twice before its first place is come to
+def test_the_two_list_core_is_what_its_text_says(capacity: int, trace: list[int]) -> None:
+    cache = TwoList(capacity)
+    inactive: list[int] = []  # tail first
+    active: list[int] = []
+    referenced: set[int] = set()
+    for key in trace:
+        assert cache[key] == (key in active or key in inactive)
+        if key in inactive and key in referenced:
+            inactive.remove(key)
+            referenced.remove(key)
+            active.append(key)
+        elif key in inactive:
+            referenced.add(key)
+        elif key not in active:
+            if len(inactive) + len(active) == capacity:
+                if len(inactive) < len(active):
+                    inactive.append(active.pop(0))
+                referenced.discard(inactive.pop(0))
+            inactive.append(key)
+        assert list(cache) == active
+        assert cache.inactive == {key: key in referenced for key in inactive}
 
 
 def test_the_trace_is_the_same_every_time_and_has_few_hot_keys() -> None:

@@ -9,40 +9,58 @@ What the model in `freepage` adds: batches, scan sizes by priority, refault dist
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import deque
 
 
-class TwoList:
-    """A cache of ``capacity`` keys."""
+class TwoList(dict[int, bool]):
+    """A cache of ``capacity`` keys: ``cache[key]`` touches one, and brings it in if it is not there. Was it?
 
-    __slots__ = ("active", "inactive", "room")
+    The dictionary itself has the keys of the active list, where a touch decides nothing.
+    """
+
+    __slots__ = ("_active_order", "_gone", "_inactive_order", "inactive", "room")
 
     def __init__(self, capacity: int) -> None:
+        super().__init__()
         self.room = capacity
         """keys that can still come in without another's going"""
-        self.inactive: OrderedDict[int, bool] = OrderedDict()
-        """key -> referenced; the first one is the tail"""
-        self.active: OrderedDict[int, None] = OrderedDict()
+        self.inactive: dict[int, bool] = {}
+        """key -> referenced"""
+        self._active_order: deque[int] = deque()
+        """tail first, as the other one: popping the first key of a dictionary looks at all that were there before it"""
+        self._inactive_order: deque[int] = deque()
+        """with places that keys left for the active list"""
+        self._gone: dict[int, int] = {}
+        """key -> number of such places, which are its oldest ones"""
 
-    def access(self, key: int) -> bool:
-        """Touch a key, and bring it in if it is not there. Was it?"""
-        if key in self.active:
-            return True
+    def __missing__(self, key: int) -> bool:
+        """The key is not on the active list."""
         inactive = self.inactive
-        referenced = inactive.get(key)
-        if referenced is None:
-            if self.room:
-                self.room -= 1
+        if key in inactive:
+            if inactive[key]:
+                del inactive[key]
+                self._gone[key] = self._gone.get(key, 0) + 1
+                self[key] = True
+                self._active_order.append(key)
             else:
-                active = self.active
-                if len(inactive) < len(active):
-                    inactive[active.popitem(False)[0]] = False
-                inactive.popitem(False)
-            inactive[key] = False
-            return False
-        if referenced:
-            del inactive[key]
-            self.active[key] = None
+                inactive[key] = True
+            return True
+        order = self._inactive_order
+        if self.room:
+            self.room -= 1
         else:
-            inactive[key] = True
-        return True
+            if len(inactive) < len(self):
+                demoted = self._active_order.popleft()
+                del self[demoted]
+                inactive[demoted] = False
+                order.append(demoted)
+            oldest = order.popleft()
+            while oldest in self._gone:
+                places = self._gone.pop(oldest)
+                if places > 1:
+                    self._gone[oldest] = places - 1
+                oldest = order.popleft()
+            del inactive[oldest]
+        inactive[key] = False
+        order.append(key)
+        return False

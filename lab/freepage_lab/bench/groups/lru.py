@@ -70,11 +70,11 @@ def _trace(run: Run, peer_run: Run, plan: Plan) -> Iterator[Sides]:
 
 
 def _core(trace: list[int], capacity: int) -> Callable[[], object]:
-    access = TwoList(capacity).access
+    cache = TwoList(capacity)
 
     def run() -> None:
         for key in trace:
-            access(key)
+            cache[key]
 
     return run
 

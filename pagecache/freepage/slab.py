@@ -64,9 +64,10 @@ class SlabAccount:
 class SlabCache:
     """One named cache of equal objects, as a line of /proc/slabinfo."""
 
-    __slots__ = ("name", "objects", "objsize", "pinned", "runs", "uses")
+    __slots__ = ("ledger", "name", "objects", "objsize", "pinned", "runs", "uses")
 
-    def __init__(self, name: str, objsize: int) -> None:
+    def __init__(self, ledger: Ledger, name: str, objsize: int) -> None:
+        self.ledger = ledger
         self.name = name
         self.objsize = objsize
         self.pinned = 0
@@ -100,7 +101,7 @@ class SlabObject:
     Subclasses set the class attributes and may override `on_free` and `describe`.
     """
 
-    __slots__ = ("_account", "_cached", "_held", "_in_use", "_ledger", "_orphaned", "born_s", "site")
+    __slots__ = ("_account", "_cached", "_held", "_in_use", "_orphaned", "born_s", "site")
 
     slab_name: ClassVar[str] = "kmalloc"
     use: ClassVar[str] = ""
@@ -108,7 +109,6 @@ class SlabObject:
 
     def __init__(self, ledger: Ledger, holder: ObjectState = IN_USE, site: str = "") -> None:
         account = ledger.account_of(type(self))
-        self._ledger = ledger
         self._account = account
         self._in_use = self._cached = self._orphaned = 0
         if holder is CACHED:
@@ -128,9 +128,7 @@ class SlabObject:
     def from_run(cls, run: SlabRun, holder: ObjectState) -> Self:
         """An object of a run, on its own from now on: the same object, so nothing is counted."""
         obj = cls.__new__(cls)
-        ledger = run.ledger
-        obj._ledger = ledger
-        obj._account = ledger.account_of(cls)
+        obj._account = run.account
         obj._in_use = obj._cached = obj._orphaned = 0
         obj._change(holder, 1)
         obj._held = list(run.held)
@@ -140,6 +138,10 @@ class SlabObject:
         return obj
 
     # -- state ----------------------------------------------------------------------------------------------
+
+    @property
+    def ledger(self) -> Ledger:
+        return self._account.cache.ledger
 
     @property
     def alive(self) -> bool:
@@ -174,7 +176,7 @@ class SlabObject:
             self._in_use += n
             return
         if not (self._in_use or self._cached or self._orphaned):
-            self._ledger.violation("use_after_free", f"reference taken on freed {self.describe()}")
+            self.ledger.violation("use_after_free", f"reference taken on freed {self.describe()}")
             return
         before = self.state
         self._change(holder, n)
@@ -201,7 +203,7 @@ class SlabObject:
             count = self._orphaned
         if count == 0:
             freed = "" if self.alive else "freed "
-            self._ledger.violation("double_free", f"no {holder.label} reference left on {freed}{self.describe()}")
+            self.ledger.violation("double_free", f"no {holder.label} reference left on {freed}{self.describe()}")
             return
         before = self.state
         self._change(holder, -1)
@@ -267,7 +269,7 @@ class SlabObject:
         account.frees += 1
         account.live[state] -= 1
         del account.cache.objects[self]
-        ledger = self._ledger
+        ledger = self.ledger
         if ledger.orphan_records:
             ledger.orphan_records.pop(self, None)
         self.on_free()
@@ -313,7 +315,7 @@ class OrphanRecord:
 
     @property
     def age_s(self) -> float:
-        return self.obj._ledger.now() - self.obj.born_s
+        return self.obj.ledger.now() - self.obj.born_s
 
 
 class Ledger:
@@ -341,7 +343,7 @@ class Ledger:
         """Make the cache known (with its uses), so that it is exported with zeros while empty."""
         cache = self.caches.get(name)
         if cache is None:
-            cache = self.caches[name] = SlabCache(name, objsize)
+            cache = self.caches[name] = SlabCache(self, name, objsize)
         for use in uses:
             cache.account(use)
         return cache

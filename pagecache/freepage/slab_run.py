@@ -16,7 +16,7 @@ from .slab import IN_USE, Ledger, ObjectState, SlabObject
 class SlabRun:
     """`n` objects of one kind with one reference each, all allocated now, by `site`, holding the same object."""
 
-    __slots__ = ("_account", "born_s", "holds", "kind", "ledger", "live", "site", "states")
+    __slots__ = ("account", "born_s", "holds", "kind", "live", "site", "states")
 
     def __init__(
         self,
@@ -28,8 +28,7 @@ class SlabRun:
         site: str = "",
     ) -> None:
         account = ledger.account_of(kind)
-        self.ledger = ledger
-        self._account = account
+        self.account = account
         self.kind = kind
         self.holds = holds
         """what each object refers to; one field and no tuple, because the garbage collector would walk it too"""
@@ -62,7 +61,7 @@ class SlabRun:
         states, n = self.states, stop - start
         assert states.count(old + 1, start, stop) == n, f"not all are {old.label}: {self.describe()}"
         states[start:stop] = bytes((new + 1,)) * n
-        live = self._account.live
+        live = self.account.live
         live[old] -= n
         live[new] += n
         if self.holds is not None:
@@ -71,10 +70,11 @@ class SlabRun:
     def put(self, i: int, holder: ObjectState) -> None:
         """Free object `i`, giving its one reference back. Rule double_free: it was not there to give back."""
         if self.states[i] != holder + 1:
-            self.ledger.violation("double_free", f"no {holder.label} reference left on object {i} of {self.describe()}")
+            story = f"no {holder.label} reference left on object {i} of {self.describe()}"
+            self.account.cache.ledger.violation("double_free", story)
             return
         self.states[i] = 0
-        account = self._account
+        account = self.account
         account.frees += 1
         account.live[holder] -= 1
         if self.holds is not None:
@@ -90,7 +90,7 @@ class SlabRun:
         self.states[i] = 0
         self.live -= 1
         if not self.live:
-            del self._account.cache.runs[self]
+            del self.account.cache.runs[self]
         return obj
 
     def describe(self) -> str:

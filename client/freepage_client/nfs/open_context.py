@@ -57,7 +57,7 @@ class OpenContext(SlabObject):
         """
         found = self.lock_contexts.get(owner)
         if found is None:
-            found = self.lock_contexts[owner] = LockContext(self._ledger, self, owner)
+            found = self.lock_contexts[owner] = LockContext(self.ledger, self, owner)
         else:
             found.get(IN_USE)
         return found

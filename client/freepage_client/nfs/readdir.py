@@ -62,7 +62,7 @@ class DirName(SlabObject):
     __slots__ = ("name",)
 
     def __init__(self, array: DirArray, name: bytes) -> None:
-        super().__init__(array._ledger, IN_USE, "readdir")
+        super().__init__(array.ledger, IN_USE, "readdir")
         self.name = name
         array.hold(self)
         self.put(IN_USE)

@@ -209,7 +209,7 @@ class NfsFile(File):
                 await self._revalidate_size()
                 pos = inode.i_size
             if self.direct:
-                count = await direct.direct_write(self, pos, data)
+                count = await direct.direct_write(self, pos, self.within_limit(pos, data))
                 return count, pos + count
             if not self.append and pos > inode.i_size:
                 await self._revalidate_size()
@@ -218,6 +218,9 @@ class NfsFile(File):
                 pos = inode.i_size
             since = inode.mapping.wb_err.sample()
             direct.start_io_buffered(inode)
+            data = self.within_limit(pos, data)
+            if not len(data):
+                return 0, pos
             written = await generic_perform_write(self, pos, data)
         inode.server.stats.bytes.normalwrite += written
         end = pos + written
@@ -227,6 +230,32 @@ class NfsFile(File):
             await wb_all(inode)
             self._raise_new_error()
         return written, end
+
+    def within_limit(self, pos: int, data: bytes | bytearray | memoryview) -> bytes | bytearray | memoryview:
+        """What of ``data`` may stand at ``pos``: files end at s_maxbytes (generic_write_checks). Raises EFBIG."""
+        limit = self.inode.server.maxfilesize
+        if pos + len(data) <= limit or not len(data):
+            return data
+        if pos >= limit:
+            raise os_error(errno.EFBIG)
+        return memoryview(data)[: limit - pos]
+
+    def copy_length(self, pos_in: int, target: NfsFile, pos_out: int, count: int) -> int:
+        """How many of ``count`` bytes copy_file_range copies from here: up to the end of the file as it is known, which
+        nobody asks the server about (generic_copy_file_checks).
+
+        Raises OSError: EXDEV between superblocks, EFBIG, EINVAL when both ranges share bytes of one file.
+        """
+        inode, limit = self.inode, target.inode.server.maxfilesize
+        if inode.server is not target.inode.server:
+            raise os_error(errno.EXDEV)
+        count = max(min(count, inode.i_size - pos_in), 0)
+        if pos_out >= limit:
+            raise os_error(errno.EFBIG)
+        count = min(count, limit - pos_out)
+        if inode is target.inode and pos_in < pos_out + count and pos_out < pos_in + count:
+            raise os_error(errno.EINVAL)
+        return count
 
     async def _after_write(self, start: int, end: int) -> None:
         options = self.inode.server.options

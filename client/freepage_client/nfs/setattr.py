@@ -6,12 +6,14 @@ second time it is "not newer", and its before and after are remembered as a gap.
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from freepage import truncate_pagecache
 from freepage_client.nfs import nfs3proc
 from freepage_client.nfs.acl import zap_acl_cache
+from freepage_client.nfs.errors import os_error
 from freepage_client.nfs.inode import (
     INVALID_ACCESS,
     INVALID_ACL,
@@ -60,6 +62,8 @@ async def setattr_inode(inode: NfsInode, iattr: Iattr, cred: Credential) -> None
     size), but a truncation that also touches the times is sent (ftruncate to the same size).
     """
     inode.server.stats.events["vfssetattr"] += 1
+    if iattr.size is not None and iattr.size > max(inode.i_size, inode.server.maxfilesize):
+        raise os_error(errno.EFBIG)  # inode_newsize_ok
     if iattr.size is not None and iattr.size == inode.i_size:
         iattr = replace(iattr, size=None)
     if not iattr.changes_something():

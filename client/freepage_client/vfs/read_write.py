@@ -54,13 +54,13 @@ class ReadWrite(Process):
     async def write(self, fd: int, data: bytes | bytearray | memoryview) -> int:
         """write(2) at the position, or at the end with O_APPEND; the bytes written."""
         open_file = self._get(fd)
-        count, open_file.pos = await write_at(self._writable(fd), open_file.pos, data)
+        count, open_file.pos = await self._writable(fd).write(open_file.pos, data)
         return count
 
     async def pwrite(self, fd: int, data: bytes | bytearray | memoryview, offset: int) -> int:
         if offset < 0:
             raise os_error(errno.EINVAL)
-        count, _ = await write_at(self._writable(fd), offset, data)
+        count, _ = await self._writable(fd).write(offset, data)
         return count
 
     async def lseek(self, fd: int, offset: int, whence: int) -> int:
@@ -133,13 +133,14 @@ class ReadWrite(Process):
             raise os_error(errno.EBADF)
         pos_in = open_in.pos if offset_in is None else offset_in
         pos_out = open_out.pos if offset_out is None else offset_out
+        count = source.copy_length(pos_in, target, pos_out, count)
         copied = 0
         while copied < count:
             step = SPLICE_SIZE - (pos_in + copied) % PAGE_SIZE  # the pipe's slots hold pages of the source
             data = await _read_at(source, pos_in + copied, min(step, count - copied))
             if not data:
                 break
-            written, _ = await write_at(target, pos_out + copied, data)
+            written, _ = await target.write(pos_out + copied, data)
             copied += written
         if offset_in is None:
             open_in.pos += copied
@@ -153,13 +154,3 @@ async def _read_at(file: NfsFile, offset: int, count: int) -> bytes:
         raise os_error(errno.EINVAL)
     data = file.read_nowait(offset, count)
     return data if data is not None else await file.read(offset, count)
-
-
-async def write_at(file: NfsFile, offset: int, data: bytes | bytearray | memoryview) -> tuple[int, int]:
-    """Write to an open file, wherever it was opened: the bytes written and the position after them. Raises OSError."""
-    if not len(data):
-        return 0, offset
-    limit = file.inode.server.maxfilesize
-    if offset >= limit:
-        raise os_error(errno.EFBIG)
-    return await file.write(offset, memoryview(data)[: limit - offset])

@@ -38,7 +38,6 @@ from freepage_client.nfs.symlink import read_target
 from freepage_client.vfs.namei import directory_of, lookup_child, put_name, retry_estale
 from freepage_client.vfs.nowait import getattr_nowait, lookup_nowait
 from freepage_client.vfs.process import At, OpenFile
-from freepage_client.vfs.read_write import write_at
 from freepage_client.vfs.task import Task
 from freepage_proto.nfs3 import SET_TO_SERVER_TIME
 
@@ -494,7 +493,7 @@ class FuseFileSystem:
             flags &= ~os.O_APPEND
         if (file.flags ^ flags) & _STATUS_FLAGS:
             file.flags = (file.flags & ~_STATUS_FLAGS) | (flags & _STATUS_FLAGS)
-        count, _ = await write_at(file, offset, data)
+        count, _ = await file.write(offset, data)
         return abi.WRITE_OUT.pack(count, 0)
 
     def flush(self, request: Request, body: memoryview) -> Answer | Later:

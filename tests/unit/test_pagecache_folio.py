@@ -69,6 +69,29 @@ def test_a_read_over_several_folios_is_their_bytes() -> None:
     fp.check_cache(fs.cache)
 
 
+@pytest.mark.parametrize("order", [(0, 3, 8), (3, 8, 0), (8, 0, 3)])
+def test_replies_for_the_parts_of_a_folio_come_in_any_order(order: tuple[int, ...]) -> None:
+    fs = RunFs(new_cache(), io_pages=16)
+    runs: list[PageRun] = []
+    fs.a_ops = fp.AddressSpaceOperations(readahead=lambda rac: runs.extend(rac.take_runs()))
+    mapping = numbered(fs, 16)
+    file = fp.File(mapping)
+    fp.force_page_cache_readahead(file, 0, 16)
+    (run,) = runs
+    ends = {0: 3, 3: 8, 8: 16}
+    for first in order:
+        part = run.part(first, ends[first])
+        part.fill(bytes(fs.head) + expected(mapping, first * PAGE_SIZE, part.nr * PAGE_SIZE), fs.head)
+        part.mark_uptodate_and_unlock()
+    for pos, count in (
+        (0, 16 * PAGE_SIZE),
+        (3 * PAGE_SIZE - 1, 2),
+        (4 * PAGE_SIZE, 10),
+        (9 * PAGE_SIZE, 2 * PAGE_SIZE),
+    ):
+        assert fp.read_nowait(file, pos, count) == expected(mapping, pos, count)
+
+
 def test_a_written_page_has_contents_of_its_own_and_its_neighbours_keep_the_reply() -> None:
     fs = RunFs(new_cache(), io_pages=8)
     mapping = numbered(fs, 8)

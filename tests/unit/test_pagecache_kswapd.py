@@ -102,6 +102,27 @@ def test_memory_that_nobody_can_free_is_enomem_and_kswapd_gives_up_after_16_runs
     fp.check_cache(fs.cache)
 
 
+def test_refaults_before_the_last_balancing_are_no_reason_to_deactivate() -> None:
+    zone, fs = machine(16 * MIB)
+    mapping, memcg = fs.create("f", 64 * MIB * PAGE_SIZE), fs.cache.memcg
+    hot = fp.File(fs.create("hot", MIB * PAGE_SIZE))
+    for _ in range(3):
+        for index in range(MIB):
+            drive(fp.filemap_read(hot, index * PAGE_SIZE, PAGE_SIZE))
+    fill(mapping, 0, 17 * MIB)
+    gone = min(mapping.pages)
+    for index in range(gone - 64, gone):  # evicted a moment ago: each is activated at once
+        drive(fp.filemap_read(fp.File(mapping), index * PAGE_SIZE, PAGE_SIZE))
+    assert memcg.stat.workingset_activate_file
+    fill(mapping, 20 * MIB, 21 * MIB)
+    assert memcg.stat.pgdeactivate
+    drive(fp.filemap_read(fp.File(mapping), 20 * MIB * PAGE_SIZE, PAGE_SIZE))
+    runs, before = zone.pageoutrun, memcg.stat.pgdeactivate
+    fill(mapping, 21 * MIB, 23 * MIB)
+    assert zone.pageoutrun > runs and memcg.stat.pgdeactivate == before
+    fp.check_cache(fs.cache)
+
+
 def test_readahead_stops_short_where_a_task_would_reclaim_further() -> None:
     zone, fs = machine(4 * MIB, lambda work: None)
     mapping = fs.create("f", 64 * MIB * PAGE_SIZE)

@@ -66,6 +66,16 @@ def test_fadvise_random_reads_what_was_asked() -> None:
     assert fs.reads == [(0, 4), (4, 4), (8, 4), (12, 4)]
 
 
+@pytest.mark.parametrize("advice", [fp.POSIX_FADV_NORMAL, fp.POSIX_FADV_SEQUENTIAL])
+def test_fadvise_random_is_taken_back(advice: int) -> None:
+    fs, file = open_file(64, io_pages=32)
+    fp.generic_fadvise(file, 0, 0, fp.POSIX_FADV_RANDOM)
+    drive(fp.filemap_read(file, 0, 4 * KIB))
+    fp.generic_fadvise(file, 0, 0, advice)
+    drive(fp.filemap_read(file, 4 * KIB, 4 * KIB))
+    assert fs.reads[0] == (0, 1) and fs.reads[1][1] > 1
+
+
 @pytest.mark.parametrize(("io_pages", "windows"), [(256, [(0, 256)]), (16, [(0, 32)])])
 def test_fadvise_willneed(io_pages: int, windows: list[tuple[int, int]]) -> None:
     fs, file = open_file(1024, io_pages=io_pages)

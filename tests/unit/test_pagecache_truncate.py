@@ -190,9 +190,13 @@ def test_eviction_leaves_pages_somebody_uses_and_tells() -> None:
 
 def test_no_shadows_once_eviction_has_begun() -> None:
     fs, mapping = filled(64, limit=256)
-    mapping.exiting = True
+    for index in range(32):
+        assert mapping.pages[index].trylock()
+    assert fp.truncate_inode_pages_final(mapping) == 32
+    for index in range(32):
+        mapping.pages[index].unlock()
     fs.cache.memcg.shrink(32)
-    assert fs.cache.removed[RemovalPath.RECLAIM] >= 32 and not mapping.shadows
+    assert fs.cache.removed[RemovalPath.RECLAIM] == 32 and not mapping.shadows
 
 
 def test_replace_swaps_the_page_in_its_slot() -> None:

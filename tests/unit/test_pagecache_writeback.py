@@ -295,6 +295,32 @@ def test_a_writer_in_a_group_full_of_dirty_pages_is_not_left_waiting_below_the_t
     assert task.finished and task.result == 100 * PAGE_SIZE
 
 
+def test_whoever_waits_for_memory_that_is_being_written_waits_for_a_cluster_of_pages() -> None:
+    domain = fp.DirtyDomain(now=lambda: 0.0, dirtyable_pages=1 << 20)
+    fs = ToyFs(new_cache(80, dirty=domain), deferred=True)
+    domain.completed(fs.bdi)
+    tasks = ToyScheduler()
+    mapping = fs.create("f", 0)
+    for index in range(80):
+        drive(fp.generic_perform_write(fp.File(mapping), index * PAGE_SIZE, bytes(PAGE_SIZE)))
+    fs.bdi.wb.on_wakeup = lambda: None
+    tasks.spawn("flusher", fs.bdi.wb.writeback_all())
+    assert len(fs.pending) == 80
+    reader = tasks.spawn("read", fp.filemap_read(fp.File(fs.create("g", PAGE_SIZE)), 0, PAGE_SIZE))
+    pages = len(fs.pending)
+    for _ in range(31):
+        fs.complete()
+        tasks.run()
+    assert len(fs.pending) == pages - 31, "the reader has not sent its READ"
+    fs.complete()
+    tasks.run()
+    assert len(fs.pending) == pages - 32 + 1
+    while fs.pending:
+        fs.complete()
+        tasks.run()
+    assert reader.finished
+
+
 def test_one_flusher_works_at_a_time_and_forgets_no_wakeup() -> None:
     fs, mapping = dirtied(0, deferred=True)
     tasks = ToyScheduler()

@@ -34,7 +34,7 @@ from freepage_client.nfs.super import NfsServer
 from freepage_client.nfs.transport import Clock, Network
 from freepage_client.timer import timer_delay_s
 from freepage_client.vfs.task import Task
-from freepage_proto.eager import begin
+from freepage_proto.eager import Begun, begin
 from freepage_proto.rpc import AuthSys
 
 PAGE_SIZE = 4096
@@ -148,8 +148,9 @@ class Machine:
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Run something that nobody waits for. What it raises is a bug and goes to the loop's exception handler."""
-        task = begin(work)
-        if task is not None:
+        begun = begin(work)
+        if isinstance(begun, Begun):
+            task = asyncio.get_running_loop().create_task(begun)
             self._running.add(task)
             task.add_done_callback(self._finished)
 

@@ -17,16 +17,16 @@ from typing import Any, Generic, TypeVar
 T = TypeVar("T")
 
 
-def begin(work: Coroutine[Any, Any, T]) -> asyncio.Task[T] | None:
-    """Make the first step of ``work``. Returns the task that goes on with it; None: that was all.
+def begin(work: Coroutine[Any, Any, T]) -> T | Begun[T]:
+    """Make the first step of ``work``. Returns its result, if that was all, else what a task goes on with.
 
     Raises what the first step raises.
     """
     try:
-        waited_for = work.send(None)
-    except StopIteration:
-        return None
-    return asyncio.get_running_loop().create_task(_Begun(work, waited_for))
+        return Begun(work, work.send(None))
+    except StopIteration as done:
+        result: T = done.value
+        return result
 
 
 def follow(work: Coroutine[Any, Any, T], done: Callable[[T | None, Exception | None], object]) -> None:
@@ -36,23 +36,6 @@ def follow(work: Coroutine[Any, Any, T], done: Callable[[T | None, Exception | N
     work that somebody else cancels ends without a word. None of the work may ask for `asyncio.current_task`.
     """
     _Follower(work, done).step()
-
-
-async def run_to_its_end(
-    work: Coroutine[Any, Any, T], *, waits: Callable[[asyncio.Task[T]], object] = lambda task: None
-) -> T:
-    """``await work``, except that cancelling the caller does not cancel it: it goes on in a task of its own.
-
-    ``waits`` is told about the task, if there is one. Work that waits for nobody is done when the first step is.
-    """
-    try:
-        waited_for = work.send(None)
-    except StopIteration as done:
-        result: T = done.value
-        return result
-    task = asyncio.get_running_loop().create_task(_Begun(work, waited_for))
-    waits(task)
-    return await asyncio.shield(task)
 
 
 class _Follower(Generic[T]):
@@ -82,7 +65,7 @@ class _Follower(Generic[T]):
         self._done(result, error)
 
 
-class _Begun(Coroutine[Any, Any, T]):
+class Begun(Coroutine[Any, Any, T]):
     """A coroutine whose first step was made by somebody else, and ended in waiting for ``waited_for``."""
 
     def __init__(self, work: Coroutine[Any, Any, T], waited_for: object) -> None:

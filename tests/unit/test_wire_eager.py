@@ -3,33 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
-from freepage_proto.eager import follow, run_to_its_end
+from freepage_proto.eager import Begun, begin, follow
 
 
 def test_what_waits_for_nobody_ends_without_a_task_or_a_turn_of_the_loop() -> None:
     async def work() -> str:
         return "done"
 
-    tasks: list[asyncio.Task[str]] = []
-    whole = run_to_its_end(work(), waits=tasks.append)
-    with pytest.raises(StopIteration) as stop:
-        whole.send(None)  # not even a loop is needed
-    assert stop.value.value == "done"
-    assert not tasks
+    assert begin(work()) == "done"  # not even a loop is needed
 
 
 def test_what_fails_at_once_fails_there() -> None:
     async def work() -> None:
         raise ValueError("no")
 
-    async def main() -> None:
-        with pytest.raises(ValueError, match="no"):
-            await run_to_its_end(work())
+    with pytest.raises(ValueError, match="no"):
+        begin(work())
 
-    asyncio.run(main())
+
+def task_of(begun: object) -> asyncio.Task[Any]:
+    assert isinstance(begun, Begun)
+    return asyncio.get_running_loop().create_task(begun)
 
 
 def test_what_waits_goes_on_in_a_task() -> None:
@@ -48,44 +46,20 @@ def test_what_waits_goes_on_in_a_task() -> None:
                     total += 10
                 return total
 
-        tasks: list[asyncio.Task[int]] = []
-        caller = asyncio.create_task(run_to_its_end(work(), waits=tasks.append))
-        await asyncio.sleep(0)
+        task = task_of(begin(work()))
         assert lock.locked()
-        assert len(tasks) == 1
+        await asyncio.sleep(0)
         first.set_result(1)
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         second.set_exception(LookupError())
-        assert await caller == 11
-        assert tasks[0].done() and not lock.locked()
+        assert await task == 11
+        assert not lock.locked()
 
     asyncio.run(main())
 
 
-def test_a_caller_that_gives_up_does_not_stop_the_work() -> None:
-    async def main() -> None:
-        gate = asyncio.Event()
-        done: list[str] = []
-
-        async def work() -> None:
-            await gate.wait()
-            done.append("all of it")
-
-        tasks: list[asyncio.Task[None]] = []
-        caller = asyncio.create_task(run_to_its_end(work(), waits=tasks.append))
-        await asyncio.sleep(0)
-        caller.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await caller
-        gate.set()
-        await tasks[0]
-        assert done == ["all of it"]
-
-    asyncio.run(main())
-
-
-@pytest.mark.parametrize("turns", [1, 2, 3])
+@pytest.mark.parametrize("turns", [0, 1, 2])
 def test_the_task_can_be_cancelled_and_the_work_hears_of_it(turns: int) -> None:
     """Even before the task has made its own first step."""
 
@@ -99,13 +73,12 @@ def test_the_task_can_be_cancelled_and_the_work_hears_of_it(turns: int) -> None:
                 heard.append("cancelled")
                 raise
 
-        tasks: list[asyncio.Task[None]] = []
-        caller = asyncio.create_task(run_to_its_end(work(), waits=tasks.append))
+        task = task_of(begin(work()))
         for _ in range(turns):
             await asyncio.sleep(0)
-        tasks[0].cancel()
+        task.cancel()
         with pytest.raises(asyncio.CancelledError):
-            await caller
+            await task
         assert heard == ["cancelled"]
 
     asyncio.run(main())

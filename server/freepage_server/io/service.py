@@ -16,14 +16,14 @@ import itertools
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from functools import partial
+from time import monotonic
 from typing import Any, NoReturn, Protocol
 
 import grpc
 import grpc.aio
 
 from freepage_proto.convert import METHODS, Method
-from freepage_proto.eager import run_to_its_end
+from freepage_proto.eager import Begun, begin
 from freepage_proto.nfs3 import NfsStat3, ReadArgs, ReaddirRes, ReadRes
 from freepage_proto.rpc import CallHeader, Procedure, RpcAuthError, RpcGarbageArgs, RpcProcedureUnavailable
 from freepage_runtime.histogram import LatencyHistogram
@@ -126,7 +126,7 @@ class NfsService:
         self.slow_peers = SlowPeers(lambda: self._executing, lambda: asyncio.get_running_loop().time())
         self.stats.slow_peers = lambda: self.slow_peers.dropped
         self._calls: dict[asyncio.Future[object], tuple[Procedure, CallHeader, float]] = {}
-        """what is executed or waits for its turn, and since when (the loop's time)"""
+        """what is executed or waits for its turn, and since when (monotonic)"""
         self._warned_s = -WARN_EVERY_S
         self._not_warned = 0
 
@@ -143,18 +143,29 @@ class NfsService:
     def _behaviour(self, method: Method) -> Behaviour:
         procedure, decode_call, encode_reply = method.procedure, method.decode_call, method.encode_reply
         of_procedure = self.stats.by_procedure[procedure]
-        observe, now_s = of_procedure.latency.observe, asyncio.get_running_loop().time
+        observe = of_procedure.latency.observe
         is_read, lists = procedure is Procedure.READ, procedure in (Procedure.READDIR, Procedure.READDIRPLUS)
+        kept = procedure is Procedure.NLM_GRANTED  # until there is something to tell
 
         async def answer(request: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
             of_procedure.received += 1
-            start_s = now_s()
+            start_s = monotonic()
             header = None
             try:
                 header, args = decode_call(request)
-                result: object = self.server.read_nowait(header, args, context.peer()) if is_read else None
+                peer = context.peer()
+                result: object = self.server.read_nowait(header, args, peer) if is_read else None
                 if result is None:
-                    result = await self._execute(procedure, header, args, context.peer(), len(request), start_s)
+                    if not self.slow_peers.learned:
+                        self.slow_peers.learn(asyncio.current_task())
+                    if self._bytes + len(request) > MAX_WAITING_BYTES:
+                        raise TooMuchWaiting("too many bytes are waiting to be dealt with")
+                    if kept:
+                        result = await self._keep(header, args, peer, len(request))
+                    else:
+                        result = begin(self._in_turn(procedure, header, args, peer))
+                        if isinstance(result, Begun):
+                            result = await self._finish(result, procedure, header, len(request), start_s)
                 if lists and isinstance(result, ReaddirRes) and len(result.entries) > ENCODED_AT_ONCE:
                     reply = await asyncio.to_thread(encode_reply, result)
                 else:
@@ -162,7 +173,7 @@ class NfsService:
             except Exception as error:
                 of_procedure.failed += 1
                 await self._refuse(context, method, header, error)
-            elapsed_s = now_s() - start_s
+            elapsed_s = monotonic() - start_s
             observe(elapsed_s)
             status = getattr(result, "status", None)
             if status and status in _OUR_FAULT:
@@ -174,38 +185,44 @@ class NfsService:
 
         return answer
 
-    async def _execute(
-        self, procedure: Procedure, header: CallHeader, args: object, peer: str, size: int, start_s: float
-    ) -> object:
-        """The call's result, when it is there; ``size`` is that of its request in bytes."""
-        task = asyncio.current_task()
-        assert task is not None
-        self.slow_peers.learn(task)
-        self._executing.add(task)
-        self._bytes += size
-        try:
-            if self._bytes > MAX_WAITING_BYTES:
-                raise TooMuchWaiting("too many bytes are waiting to be dealt with")
-            if procedure is Procedure.NLM_GRANTED:
-                # Kept until there is something to tell: it takes no turn, and ends when its caller goes.
-                return await self.server.call(procedure, header, args, peer)
-            call = self._in_turn(procedure, header, args, peer)
-            return await run_to_its_end(call, waits=partial(self._note, procedure, header, start_s))
-        finally:
-            self._bytes -= size
-            self._executing.discard(task)
-
-    def _note(self, procedure: Procedure, header: CallHeader, start_s: float, call: asyncio.Task[object]) -> None:
-        """A call that has to wait for something."""
-        self._calls[call] = procedure, header, start_s
-        call.add_done_callback(self._calls.pop)
-
     async def _in_turn(self, procedure: Procedure, header: CallHeader, args: object, peer: str) -> object:
-        await self._turns.take(header.client_id)
+        if not self._turns.take_nowait():
+            await self._turns.take(header.client_id)
         try:
             return await self.server.call(procedure, header, args, peer)
         finally:
             self._turns.give()
+
+    async def _finish(
+        self, begun: Begun[object], procedure: Procedure, header: CallHeader, size: int, start_s: float
+    ) -> object:
+        """The result of a call that has to wait for something, as most have not; its request has ``size`` bytes."""
+        call = asyncio.get_running_loop().create_task(begun)
+        self._calls[call] = procedure, header, start_s
+        call.add_done_callback(self._calls.pop)
+        call.add_done_callback(self._begin_waiting(size))
+        return await asyncio.shield(call)
+
+    async def _keep(self, header: CallHeader, args: object, peer: str, size: int) -> object:
+        """The result of a call that waits for something to tell: it takes no turn, and ends when its caller goes."""
+        over = self._begin_waiting(size)
+        try:
+            return await self.server.call(Procedure.NLM_GRANTED, header, args, peer)
+        finally:
+            over(None)
+
+    def _begin_waiting(self, size: int) -> Callable[[object], None]:
+        """The call of this task waits from now on; its request has ``size`` bytes. Call the answer when it is over."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._executing.add(task)
+        self._bytes += size
+
+        def over(_: object) -> None:
+            self._bytes -= size
+            self._executing.discard(task)
+
+        return over
 
     @property
     def calls_under_way(self) -> int:
@@ -224,7 +241,7 @@ class NfsService:
             if left_s is not None and left_s <= 0:
                 for procedure, header, since_s in list(self._calls.values())[:MAX_NAMED]:
                     named = _named(procedure, header)
-                    log.warning("a call does not end", extra=fields(**named, ms=_ms(loop.time() - since_s)))
+                    log.warning("a call does not end", extra=fields(**named, ms=_ms(monotonic() - since_s)))
                 return False
             await asyncio.wait(self._calls, timeout=left_s)
         return True

@@ -62,14 +62,13 @@ class SlowPeers:
         self._patience_s = patience_s
         self._idle_since: dict[Task, float] = {}
         self._inner, self._outer = INNER, OUTER
-        self._looked = False
+        self.learned = False
         self.dropped = 0
 
-    def learn(self, task: Task) -> None:
-        """``task`` is executing a call: the first one shows what gRPC's tasks are called."""
-        if self._looked:
-            return
-        self._looked = True
+    def learn(self, task: Task | None) -> None:
+        """``task`` is executing a call, the first one: it shows what gRPC's tasks are called."""
+        assert task is not None
+        self.learned = True
         kind = type(task.get_coro())
         holders = {
             _name(other)

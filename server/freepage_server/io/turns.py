@@ -17,10 +17,16 @@ class Turns:
         self._waiting: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
         """Each client's calls in the order in which they came; the client whose turn is next comes first."""
 
+    def take_nowait(self) -> bool:
+        """Whether a call, whoever's it is, may be executed at once; then `give` ends it."""
+        if not self._free:
+            return False
+        self._free -= 1
+        return True
+
     async def take(self, client: str) -> None:
         """Return when a call of the client's may be executed; `give` ends it."""
-        if self._free:
-            self._free -= 1
+        if self.take_nowait():
             return
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(client, deque()).append(turn)

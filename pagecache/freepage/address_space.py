@@ -133,7 +133,7 @@ class AddressSpace:
 
     @property
     def nrpages(self) -> int:
-        return len(self.pages)
+        return self.pages.count
 
     @property
     def nr_dirty(self) -> int:

@@ -11,26 +11,20 @@ from .slab_run import SlabRun
 class PageRun:
     """Pages [start, stop) of one folio. Each is a page like any other; these methods do to all what is done to each."""
 
-    __slots__ = ("folio", "start", "stop")
+    __slots__ = ("folio", "index", "nr", "start", "stop")
 
     def __init__(self, folio: Folio, start: int, stop: int) -> None:
         self.folio = folio
         self.start = start
         self.stop = stop
+        self.index = folio.index + start
+        """of the first page"""
+        self.nr = stop - start
 
     @classmethod
     def of(cls, page: Page) -> PageRun:
         """A run of one."""
         return cls(page.folio, page.off, page.off + 1)
-
-    @property
-    def index(self) -> int:
-        """Index of the first page."""
-        return self.folio.index + self.start
-
-    @property
-    def nr(self) -> int:
-        return self.stop - self.start
 
     def pages(self) -> list[Page]:
         folio = self.folio

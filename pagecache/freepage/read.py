@@ -61,7 +61,12 @@ def read_nowait(file: File, pos: int, count: int) -> bytes | None:
     index = folio.index
     off = first - index
     if first != last:
-        return _read_folio(file, folio, pos, end, off, last + 1 - index)
+        start = _in_folio(file, folio, pos, end)
+        if start < 0:
+            return _read_run(file, pos, end)
+        assert folio.data is not None
+        piece = folio.data[start : start + end - pos]
+        return piece if type(piece) is bytes else bytes(piece)
     state = folio.state[off]
     if state & (HOT | READAHEAD) != HOT:
         if state & (UPTODATE | READAHEAD) != UPTODATE:
@@ -85,22 +90,28 @@ def read_nowait(file: File, pos: int, count: int) -> bytes | None:
     return piece if type(piece) is bytes else bytes(piece)
 
 
-def _read_folio(file: File, folio: Folio, pos: int, end: int, off: int, stop: int) -> bytes | None:
-    """read_nowait of bytes [pos, end) in pages [off, stop) of a folio, whose pages are often all in the same state."""
+def _in_folio(file: File, folio: Folio, pos: int, end: int) -> int:
+    """Where in the folio's shared buffer bytes [pos, end) are, whose pages have been marked accessed.
+
+    -1, and nothing is marked, unless all of them are there and their pages in the same state, as pages often are.
+    """
+    index = folio.index
+    off = (pos >> PAGE_SHIFT) - index
+    stop = ((end - 1) >> PAGE_SHIFT) + 1 - index
     states = folio.state[off:stop]
     state = states[0]
     data = folio.data
-    base = (folio.index << PAGE_SHIFT) - folio.data_at
+    start = pos - (index << PAGE_SHIFT) + folio.data_at
     if (
         stop > folio.nr
         or states.count(state) != stop - off
         or state & (UPTODATE | READAHEAD) != UPTODATE
         or folio.buffers is not None
         or data is None
-        or base > pos
-        or end - base > len(data)
+        or start < 0
+        or start + end - pos > len(data)
     ):
-        return _read_run(file, pos, end)
+        return -1
     ra = file.ra
     file.mapping.cache.hits += stop - off
     if not state & REFERENCED or not state & ACTIVE:
@@ -111,8 +122,7 @@ def _read_folio(file: File, folio: Folio, pos: int, end: int, off: int, stop: in
         else:
             folio.state[off:stop] = bytes((state | REFERENCED,)) * (stop - off)
     ra.prev_pos = end
-    piece = data[pos - base : end - base]
-    return piece if type(piece) is bytes else bytes(piece)
+    return start
 
 
 def _read_run(file: File, pos: int, end: int) -> bytes | None:
@@ -136,6 +146,12 @@ def read_buffers_nowait(file: File, pos: int, count: int) -> list[Buffer] | None
     end = min(pos + count, file.mapping.host.i_size)
     if end <= pos:
         return []
+    folio = file.mapping.pages.load(pos >> PAGE_SHIFT)
+    if folio is not None and folio.max_nr > 1:  # or its buffer may be a page's own, which a write changes
+        start = _in_folio(file, folio, pos, end)
+        if start >= 0:
+            assert folio.data is not None
+            return [memoryview(folio.data)[start : start + end - pos]]
     return _buffers_of_run(file, pos, end)
 
 

@@ -62,16 +62,15 @@ def lru_cache_add_run(memcg: MemCgroup, folio: Folio) -> None:
     nr = folio.nr
     listed = (len(batch) + nr) // PAGEVEC_SIZE * PAGEVEC_SIZE - len(batch)
     more = folio.more
+    new = more[0]
     if listed > 0:
         if batch:
             _drain_lru_add(memcg)
-        for off in range(listed):
-            more[off] |= LRU
+        more[:listed] = bytes((new | LRU,)) * listed
         memcg.lruvec.add_run(folio.pfn, listed, INACTIVE)
     else:
         listed = 0
-    for off in range(listed, nr):
-        more[off] |= LRU_ADD
+    more[listed:] = bytes((new | LRU_ADD,)) * (nr - listed)
     batch.extend(range(folio.pfn + listed, folio.pfn + nr))
 
 

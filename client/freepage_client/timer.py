@@ -7,6 +7,7 @@ wake-ups are such timers; sleeps of programs (hrtimers) are not.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from math import inf, nextafter
 
 HZ = 250
@@ -16,6 +17,7 @@ LEVEL_SHIFT = 3
 LAST_OF_LEVEL = 63
 
 
+@lru_cache(maxsize=256)
 def seconds_at(ticks: int) -> float:
     """The first moment at which a tick count of int(now_s * HZ) is ``ticks``, to the last bit of a float."""
     s = ticks / HZ

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
+from freepage_proto.message import Remembered
 from freepage_proto.nfs3 import NO_WCC, SET_TO_SERVER_TIME, CreateMode3, FType3, NfsStat3, Sattr3, WccData
 from freepage_proto.nlm4 import NlmLock, NlmStat4
 from freepage_proto.rpc import AuthSys, Procedure, Program
@@ -47,9 +48,12 @@ def opaque(length: int) -> int:
     return 4 + (length + 3 & ~3)
 
 
-def auth_sys(cred: AuthSys) -> int:
+def _auth_sys(cred: AuthSys) -> int:
     """A credential of flavor AUTH_SYS (RFC 5531 appendix A): flavor, length, stamp, machine name, uid, gid, gids."""
     return 8 + 4 + opaque(len(cred.machine_name.encode())) + 4 + 4 + 4 + 4 * len(cred.gids)
+
+
+auth_sys = Remembered(_auth_sys, 4096)
 
 
 def _post_op_attr(attributes: object | None) -> int:

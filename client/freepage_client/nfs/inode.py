@@ -209,10 +209,11 @@ class NfsInode:
     def set_cache_invalid(self, flags: int) -> None:
         """Mark what may not be trusted. Data of a file without pages need no mark."""
         flags |= self.cache_validity
-        if not self.mapping.nrpages:
+        nrpages = self.mapping.nrpages
+        if not nrpages:
             flags &= ~INVALID_DATA
         self.cache_validity = flags
-        if not self.mapping.nrpages or flags & INVALID_DATA:
+        if not nrpages or flags & INVALID_DATA:
             self.clear_gaps()
 
     def zap_caches(self) -> None:
@@ -260,7 +261,7 @@ class NfsInode:
         return bool(self.write_requests)
 
     def _has_buffered_writers(self) -> bool:
-        return self.is_reg and bool(self.open_files) and self.nr_writers > 0 and not self.direct_io
+        return self.nr_writers > 0 and self.is_reg and bool(self.open_files) and not self.direct_io
 
     # The gap list.
 
@@ -350,7 +351,7 @@ class NfsInode:
         self.refresh(fattr)
 
     def _wcc_update(self, fattr: NfsFattr, attr: Fattr3) -> None:
-        if fattr.pre_change is not None and fattr.pre_change == self.change:
+        if fattr.pre_change == self.change:
             self.change = change_attribute(attr.ctime_ns)
             if self.is_dir:
                 self.set_cache_invalid(INVALID_DATA)
@@ -402,7 +403,8 @@ class NfsInode:
         self.read_cache_jiffies = fattr.time_start
         saved_validity = self.cache_validity
         self.cache_validity &= ~(INVALID_ATTR | INVALID_ATIME | INVALID_BLOCKS)
-        self._wcc_update(fattr, attr)
+        if fattr.pre_change is not None:
+            self._wcc_update(fattr, attr)
 
         invalid = 0
         changed = False

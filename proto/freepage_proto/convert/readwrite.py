@@ -14,6 +14,7 @@ from freepage_proto import bulk, nfs3
 from freepage_proto.convert.common import NFSSTAT, STABLE, fattr, handle, put_fattr, put_wcc, verifier, wcc
 from freepage_proto.convert.header import decode_caller, encode_header, parse, parse_request
 from freepage_proto.convert.method import Method, guarded, service_of
+from freepage_proto.message import Remembered
 from freepage_proto.nfs3 import Fattr3, NfsStat3, StableHow
 from freepage_proto.rpc import AuthSys, CallHeader, Procedure, RpcGarbageArgs
 from freepage_proto.v1 import common_pb2 as common_pb
@@ -23,16 +24,20 @@ _READ_DATA = nfs_pb.ReadResponse.DATA_FIELD_NUMBER
 _WRITE_DATA = nfs_pb.WriteRequest.DATA_FIELD_NUMBER
 
 
+@lru_cache(maxsize=4096)
+def _encode_file(file: bytes) -> bytes:
+    return b"\x12" + bulk.varint(len(file)) + file if file else b""
+
+
+@lru_cache(maxsize=256)
+def _encode_count(count: int) -> bytes:
+    return b"\x20" + bulk.varint(count) if count else b""
+
+
 def _encode_range(header: CallHeader, args: nfs3.ReadArgs | nfs3.WriteArgs) -> bytes:
     """The fields with which a ReadRequest and a WriteRequest begin: header, file, offset, count."""
-    request = encode_header(header)
-    if args.file:
-        request += b"\x12" + bulk.varint(len(args.file)) + args.file
-    if args.offset:
-        request += b"\x18" + bulk.varint(args.offset)
-    if args.count:
-        request += b"\x20" + bulk.varint(args.count)
-    return request
+    offset = b"\x18" + bulk.varint(args.offset) if args.offset else b""
+    return encode_header(header) + _encode_file(args.file) + offset + _encode_count(args.count)
 
 
 def encode_read(header: CallHeader, args: nfs3.ReadArgs) -> bytes:
@@ -87,26 +92,15 @@ def _decode_read_any(request: bytes) -> tuple[CallHeader, nfs3.ReadArgs]:
     return header, nfs3.ReadArgs(handle(m.file), m.offset, m.count)
 
 
-_MAX_ENCODED = 256
-
-_encoded: dict[int, tuple[Fattr3, bytes]] = {}
-"""By identity: attributes that were sent lately, and the whole field 2 of a ReadResponse that they are."""
-
-
 def _encode_attributes(attributes: Fattr3 | None) -> bytes:
-    """The READs of a file that nobody changes all answer with the same object."""
-    if attributes is None:
-        return b""
-    known = _encoded.get(id(attributes))
-    if known is not None and known[0] is attributes:
-        return known[1]
-    if len(_encoded) >= _MAX_ENCODED:
-        _encoded.clear()
+    """The whole field 2 of a ReadResponse."""
     m = nfs_pb.ReadResponse()
     put_fattr(m.attributes, attributes)
-    field = m.SerializeToString()
-    _encoded[id(attributes)] = attributes, field
-    return field
+    return m.SerializeToString()
+
+
+_encoded_attributes = Remembered(_encode_attributes, 256)
+"""The READs of a file that nobody changes all answer with the same object."""
 
 
 @lru_cache(maxsize=256)
@@ -119,7 +113,7 @@ def _encode_counts(count: int, eof: bool, length: int) -> bytes:
 def encode_read_res(r: nfs3.ReadRes) -> bytes:
     """A ReadResponse; copies the data once."""
     if r.status is NfsStat3.OK and r.count:
-        return b"".join((_encode_attributes(r.attributes), _encode_counts(r.count, r.eof, len(r.data)), r.data))
+        return b"".join((_encoded_attributes(r.attributes), _encode_counts(r.count, r.eof, len(r.data)), r.data))
     m = nfs_pb.ReadResponse(status=r.status.value, count=r.count, eof=r.eof)  # type: ignore[arg-type]
     put_fattr(m.attributes, r.attributes)
     return b"".join((m.SerializeToString(), *bulk.bytes_field(_READ_DATA, r.data)))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 from urllib.parse import unquote
 
+from freepage_proto.message import Remembered
 from freepage_proto.rpc import AuthSys
 from freepage_server.nfsd.handles import export_id
 from freepage_server.nfsd.storage import Storage
@@ -22,6 +24,9 @@ INVALID_ID = 0xFFFFFFFF
 
 MAX_PAYLOAD = 1 << 20
 """Largest READ, WRITE or READDIR in bytes (knfsd's max_block_size in the recordings)."""
+
+MAX_CALLERS = 4096
+"""Credentials of which is remembered whom an export takes them for."""
 
 LOCAL_PEER = "local"
 """A caller in the server's own process."""
@@ -62,8 +67,11 @@ class Export:
     max_write: int = MAX_PAYLOAD
     wcc_on_write: WccOnWrite = "none"
     id: int = field(init=False)
+    squashed: Callable[[AuthSys], AuthSys] = field(init=False)
+    """the credential that a caller has on this export"""
 
     def __post_init__(self) -> None:
+        self.squashed = Remembered(self._squash, MAX_CALLERS)
         if not self.name.startswith("/") or (len(self.name) > 1 and self.name.endswith("/")):
             raise ValueError(f"an export's name begins with a slash and does not end in one: {self.name!r}")
         self.id = export_id(self.name)
@@ -76,8 +84,8 @@ class Export:
         address = peer_address(peer)
         return address is not None and any(address in network for network in self.clients)
 
-    def squashed(self, cred: AuthSys) -> AuthSys:
-        """The credential that the caller has on this export.
+    def _squash(self, cred: AuthSys) -> AuthSys:
+        """What ``squashed`` remembers.
 
         INVALID_ID is nobody's, and squashed on every export (knfsd: nfsd_setuser): to chown(2) it means "leave it as it
         is", and what is new is still root's.

@@ -42,11 +42,9 @@ class Fh:
         return attributes
 
     def require_file(self) -> Fattr3:
-        attributes = self.attributes()
-        if attributes.type is FType3.DIR:
-            raise error(errno.EISDIR)
+        attributes = self.files.attributes(self.export, self.key)
         if attributes.type is not FType3.REG:
-            raise error(errno.EINVAL)
+            raise error(errno.EISDIR if attributes.type is FType3.DIR else errno.EINVAL)
         return attributes
 
     def require_writable(self) -> None:

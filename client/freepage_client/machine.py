@@ -23,8 +23,9 @@ from freepage import (
 )
 from freepage.slab import IN_USE
 from freepage_client.nfs import check
+from freepage_client.nfs.client import NfsClient
 from freepage_client.nfs.cred import Credential, CredentialCache
-from freepage_client.nfs.dcache import Dentry, walk_dentries
+from freepage_client.nfs.dcache import Dentry, dput
 from freepage_client.nfs.errors import os_error
 from freepage_client.nfs.faults import NFS_GALLERY
 from freepage_client.nfs.grants import GrantListener
@@ -100,17 +101,17 @@ class Machine:
         pages = 1 << 20 if memory_bytes is None else memory_bytes // PAGE_SIZE
         self.congestion_pages = min(max(16 * isqrt(pages) * 4 * 1024 // PAGE_SIZE, 256), CONGESTION_MAX_PAGES)
         self.mounts: list[Mount] = []
+        self._clients: dict[str, NfsClient] = {}
+        """By server: of those that something is mounted from, or about to be."""
         self._superblocks: list[NfsServer] = []
         """That a new mount may find: from probing the server to the beginning of the last unmounting."""
         self.past_retransmissions = 0
-        """Of mounts that are no more: what this machine's mounts counted never goes down."""
+        """Of transports that are no more: what this machine counted never goes down."""
         self.resent_pages = 0
         """Pages whose COMMIT came back with another write verifier: they were dirty again."""
         self.tasks: set[Task] = set()
-        self.in_flight: dict[object, Iterable[SlabObject | SlabRun]] = {}
-        """What other calls under way hold, by call: the audit's roots beside files, unwritten data and ``begin_io``."""
         self._io: dict[Iterable[SlabObject | SlabRun], None] = {}
-        """calls that nobody waits for"""
+        """what is under way to servers and holds objects"""
         self._io_ended: asyncio.Future[None] | None = None
         """of whoever waits until there are none"""
         self._gencount = 0
@@ -162,7 +163,7 @@ class Machine:
             )
 
     def begin_io(self, call: Iterable[SlabObject | SlabRun]) -> None:
-        """A READ, WRITE or COMMIT that nobody waits for goes out; what it yields is in use until ``end_io``."""
+        """Something goes out that the end of a system call does not end; what it yields is in use until ``end_io``."""
         self._io[call] = None
 
     def end_io(self, call: Iterable[SlabObject | SlabRun]) -> None:
@@ -197,11 +198,12 @@ class Machine:
         if any(mount.mountpoint == mountpoint for mount in self.mounts):
             raise os_error(errno.EBUSY, mountpoint)
         parsed = parse_mount_options(options)
-        new = NfsServer(self, hostname, export, mountpoint, parsed)
+        nfs_client = self._clients.setdefault(hostname, NfsClient(hostname))
+        new = NfsServer(self, nfs_client, export, mountpoint, parsed)
         try:
-            await new.probe(self.cred, known=any(each.server == hostname for each in self._superblocks))
+            root_fh = await new.probe(export, self.cred)
         except BaseException:
-            await new.discard()
+            await self._discard(new)
             raise
         superblock = next((each for each in self._superblocks if each.is_shared_with(new)), new)
         superblock.users += 1
@@ -209,25 +211,27 @@ class Machine:
             self._superblocks.append(new)
         try:
             if superblock is not new:
-                self.past_retransmissions += new.stats.xprt.retransmissions
-                await new.discard()
-            await superblock.get_root(self.cred)
+                await self._discard(new)
+            root = await superblock.get_root(root_fh, self.cred)
         except BaseException:
             superblock.users -= 1
-            if not superblock.users:
+            if not superblock.users:  # it is new, or the mounts that it had went in the meantime
                 self._superblocks.remove(superblock)
-                if superblock.root is None:
-                    await superblock.discard()
-                else:  # the mounts that it had went in the meantime
-                    await self._quiesce(superblock)
-                    await superblock.kill(export, self.cred)
+                await self._quiesce(superblock)
+                await superblock.kill()
+                await self._discard(superblock)
             raise
-        mount = Mount(superblock, mountpoint, source, export, parsed)
+        mount = Mount(superblock, root, mountpoint, source, export, parsed)
         self.mounts.append(mount)
+        superblock.mounts.append(mount)
         wb = superblock.bdi.wb
         wb.on_dirty = lambda: self._arm_flusher(superblock)
         wb.on_wakeup = lambda: self.spawn(wb.do_background())
         return mount
+
+    def retransmissions(self) -> int:
+        """Calls that this machine has sent again."""
+        return self.past_retransmissions + sum(each.xprt.retransmissions for each in self._clients.values())
 
     def superblocks(self) -> list[NfsServer]:
         """What is mounted, each once, in the order of their first mounts."""
@@ -236,7 +240,7 @@ class Machine:
     def mount_of(self, dentry: Dentry) -> Mount:
         """The mount through which a dentry is seen if nobody says: its first. Raises OSError(ENOENT)."""
         for mount in self.mounts:
-            if mount.superblock is dentry.mount:
+            if mount.superblock is dentry.sb:
                 return mount
         raise os_error(errno.ENOENT)
 
@@ -259,19 +263,19 @@ class Machine:
         if mount.active:  # else somebody gave up waiting for an unmounting of it, and here is the next
             mount.active = False
             superblock.users -= 1
+            dput(mount.root)
         if superblock.users:
             self.mounts.remove(mount)
-            if superblock.mountpoint == mountpoint:
-                rest = (each.mountpoint for each in self.mounts if each.superblock is superblock)
-                superblock.mountpoint = next(rest, mountpoint)
+            superblock.mounts.remove(mount)
             await superblock.tell_mountd(mount.export, self.cred)
             return []
         if superblock in self._superblocks:
             self._superblocks.remove(superblock)
         pinned = await self._quiesce(superblock)
         self.mounts.remove(mount)
-        self.past_retransmissions += superblock.stats.xprt.retransmissions
-        await superblock.kill(mount.export, self.cred)
+        await superblock.kill()
+        await superblock.tell_mountd(mount.export, self.cred)
+        await self._discard(superblock)
         return [f"busy: {path}" for path in pinned] + self._left_behind()
 
     async def _quiesce(self, superblock: NfsServer) -> list[str]:
@@ -284,6 +288,16 @@ class Machine:
             flusher.cancel()
             await asyncio.gather(flusher, return_exceptions=True)
         return pinned
+
+    async def _discard(self, superblock: NfsServer) -> None:
+        """It is not wanted, or not any more, and so perhaps its server (nfs_free_server)."""
+        superblock.bdi.unregister()
+        nfs_client = superblock.nfs_client
+        nfs_client.users -= 1
+        if not nfs_client.users:
+            self.past_retransmissions += nfs_client.xprt.retransmissions
+            del self._clients[nfs_client.hostname]
+        await superblock.rpc.close()
 
     def _left_behind(self) -> list[str]:
         """Live objects that nothing explains, by slab cache. With other mounts left, only what is orphaned counts."""
@@ -371,16 +385,15 @@ class Machine:
         yield self.cred
         for task in self.tasks:
             yield task.cred
-        for objects in (*self._io, *self.in_flight.values()):
+        for objects in self._io:
             yield from objects
         for superblock in self.superblocks():
             for inode in superblock.inodes.values():
                 yield from inode.open_files
                 yield from inode.write_requests.values()
-            if superblock.root is not None:
-                for dentry in walk_dentries(superblock.root):
-                    if dentry.sillyrename_cred is not None:
-                        yield dentry.sillyrename_cred
+            for dentry in superblock.dentries():
+                if dentry.sillyrename_cred is not None:
+                    yield dentry.sillyrename_cred
 
     def audit(self) -> AuditReport:
         """Mark and sweep, and whether the NFS client's own counters and flags agree with its requests."""

@@ -165,6 +165,6 @@ def test_every_slab_cache_is_empty_after_unmounting(act: Act) -> None:
         assert await machine.umount("/mnt") == []
         left = {name: cache.active for name, cache in machine.cache.ledger.caches.items() if cache.active}
         assert left == {"rpc_cred": 1}, "but for the machine's own credential"
-        assert not machine.in_flight
+        assert not machine._io
 
     run_world(story)

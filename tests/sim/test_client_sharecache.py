@@ -9,6 +9,7 @@ import os
 import pytest
 
 from freepage_client.machine import Machine
+from freepage_client.nfs.dcache import Dentry
 from freepage_client.nfs.mountstats import render_mountstats
 from freepage_lab.sim.world import EXPORT, SERVER, World, run_world
 from freepage_proto.rpc import Procedure
@@ -171,7 +172,7 @@ def test_a_mount_that_fails_after_the_last_other_one_went_loses_no_data() -> Non
         await task.write(fd, b"data")
         superblock = machine.mounts[0].superblock
 
-        async def get_root(cred: object) -> None:
+        async def get_root(root: bytes, cred: object) -> Dentry:
             open_file = task.files.pop(fd)  # no flush: as a process that was killed while its server was away
             await task.release(open_file)
             assert await machine.umount("/mnt") == []

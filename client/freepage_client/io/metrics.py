@@ -109,7 +109,7 @@ def client(machine: Machine, calls: CallStats) -> Iterator[Metric]:
     yield counter(
         "freepage_client_rpc_retransmissions",
         "Calls sent again, because no reply came in time or the connection was lost.",
-        machine.past_retransmissions + sum(each.stats.xprt.retransmissions for each in machine.superblocks()),
+        machine.retransmissions(),
     )
     yield labelled(
         CounterMetricFamily,

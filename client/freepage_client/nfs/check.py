@@ -12,14 +12,14 @@ if TYPE_CHECKING:
     from freepage_client.nfs.super import NfsServer
 
 
-def differences(mounts: Iterable[NfsServer]) -> Iterator[str]:
+def differences(superblocks: Iterable[NfsServer]) -> Iterator[str]:
     """A line for each counter or flag that disagrees with the write requests that exist. Does not wait."""
-    for mount in mounts:
-        for inode in mount.inodes.values():
+    for sb in superblocks:
+        for inode in sb.inodes.values():
             yield from _check_inode(inode)
-        expected = sum(len(inode.commit_list) + inode.commit_requests_out for inode in mount.inodes.values())
-        if mount.nr_unstable != expected:
-            yield f"{mount.mountpoint}: {mount.nr_unstable} pages count as uncommitted, {expected} wait for a COMMIT"
+        expected = sum(len(inode.commit_list) + inode.commit_requests_out for inode in sb.inodes.values())
+        if sb.nr_unstable != expected:
+            yield f"{sb.source}: {sb.nr_unstable} pages count as uncommitted, {expected} wait for a COMMIT"
 
 
 def _check_inode(inode: NfsInode) -> Iterator[str]:

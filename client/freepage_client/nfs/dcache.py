@@ -4,16 +4,21 @@ A dentry is positive (``inode`` set) or negative (the name is known not to exist
 cache_change_attribute at the time of the lookup: as long as the two agree, the name may be believed. ``count`` counts
 who uses the dentry: open files, a walk that stands on it, each child. At zero it stays, cached, until pruned.
 
+A directory without a parent is a *root* of its superblock: what a mount shows, until a walk from another mount finds it
+below another directory and hangs it there.
+
 This lives with the NFS client and not above it because the file system decides when a name may be trusted.
 """
 
 from __future__ import annotations
 
 import asyncio
+import errno
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from freepage import truncate_inode_pages_final
+from freepage_client.nfs.errors import os_error
 
 if TYPE_CHECKING:
     from freepage_client.nfs.cred import Credential
@@ -22,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class Dentry:
-    """One name in one directory. The root has no parent and an empty name."""
+    """One name in one directory of a superblock. A root has no parent and an empty name."""
 
     __slots__ = (
         "__weakref__",
@@ -32,14 +37,14 @@ class Dentry:
         "d_time",
         "hashed",
         "inode",
-        "mount",
         "name",
         "parent",
+        "sb",
         "sillyrename_cred",
     )
 
-    def __init__(self, mount: NfsServer, parent: Dentry | None, name: bytes) -> None:
-        self.mount = mount
+    def __init__(self, sb: NfsServer, parent: Dentry | None, name: bytes) -> None:
+        self.sb = sb
         self.parent = parent
         self.name = name
         self.inode: NfsInode | None = None
@@ -53,16 +58,18 @@ class Dentry:
         """Set while a LOOKUP, CREATE or REMOVE of this name is under way; others wait for it."""
         self.sillyrename_cred: Credential | None = None
         """Set on a .nfsXXXX dentry: REMOVE it in this name when its last user lets go."""
-        if parent is not None:
+        if parent is None:
+            sb.roots[self] = None
+        else:
             _make_room(parent, name)
             parent.children[name] = self
             parent.count += 1
 
-    def path(self) -> str:
-        """Slash-separated path from the mount's root: "" for the root itself."""
+    def path(self, root: Dentry | None = None) -> str:
+        """Slash-separated path from ``root``, or from where the parents end: "" for that place itself."""
         parts: list[str] = []
         dentry: Dentry | None = self
-        while dentry is not None and dentry.parent is not None:
+        while dentry is not None and dentry is not root and dentry.parent is not None:
             parts.append(dentry.name.decode("utf-8", "surrogateescape"))
             dentry = dentry.parent
         return "".join("/" + part for part in reversed(parts))
@@ -116,7 +123,7 @@ def d_drop(dentry: Dentry) -> None:
     if parent is not None and parent.children.get(dentry.name) is dentry:
         del parent.children[dentry.name]
     if dentry.children:  # a directory that is gone: nobody finds the names in it any more, and each would hold it
-        dentry.mount.dropped.add(dentry)
+        dentry.sb.dropped.add(dentry)
         prune_children(dentry)
     elif not dentry.count:
         _kill(dentry)
@@ -149,14 +156,34 @@ def d_add(dentry: Dentry, inode: NfsInode | None) -> None:
         inode.last_name = None
 
 
+def d_obtain_root(inode: NfsInode) -> Dentry:
+    """The name of a directory that a mount is to show, held: the one it has, else a root of the superblock."""
+    for alias in inode.dentries:
+        return dget(alias)
+    root = Dentry(inode.server, None, b"")
+    d_add(root, inode)
+    return root
+
+
+def is_subdir(dentry: Dentry, ancestor: Dentry) -> bool:
+    """Is ``dentry`` the directory ``ancestor``, or below it?"""
+    place: Dentry | None = dentry
+    while place is not None and place is not ancestor:
+        place = place.parent
+    return place is ancestor
+
+
 def d_splice_alias(inode: NfsInode | None, dentry: Dentry) -> Dentry:
     """Attach an inode to a looked-up name. A directory known by another name moves here, for it can have only one.
 
-    Returns the dentry to go on with, which takes over the caller's reference.
+    Returns the dentry to go on with, which takes over the caller's reference. Raises OSError(ELOOP) when the server
+    shows a directory below itself.
     """
     if inode is not None and inode.is_dir:
         for alias in inode.dentries:
-            if alias is not dentry and alias.hashed and alias.parent is not None:
+            if alias is not dentry and alias.hashed:
+                if is_subdir(dentry, alias):
+                    raise os_error(errno.ELOOP)
                 parent, name = dentry.parent, dentry.name
                 assert parent is not None
                 d_drop(dentry)
@@ -186,8 +213,9 @@ def d_move(dentry: Dentry, target: Dentry) -> None:
 
 def _rehang(dentry: Dentry, parent: Dentry, name: bytes) -> None:
     old = dentry.parent
-    assert old is not None
-    if old.children.get(dentry.name) is dentry:
+    if old is None:
+        del dentry.sb.roots[dentry]
+    elif old.children.get(dentry.name) is dentry:
         del old.children[dentry.name]
     _make_room(parent, name)
     dentry.parent = parent
@@ -195,7 +223,8 @@ def _rehang(dentry: Dentry, parent: Dentry, name: bytes) -> None:
     dentry.hashed = True
     parent.children[name] = dentry
     dget(parent)
-    dput(old)
+    if old is not None:
+        dput(old)
 
 
 def _make_room(parent: Dentry, name: bytes) -> None:
@@ -204,7 +233,7 @@ def _make_room(parent: Dentry, name: bytes) -> None:
     if other is not None:
         d_drop(other)
     if not parent.hashed:
-        parent.mount.dropped.add(parent)
+        parent.sb.dropped.add(parent)
 
 
 def _unlink_inode(dentry: Dentry) -> None:
@@ -215,18 +244,20 @@ def _unlink_inode(dentry: Dentry) -> None:
     dentry.inode = None
     inode.dentries.remove(dentry)
     if not inode.dentries:
-        inode.last_name = dentry.mount.mountpoint + dentry.path()
+        inode.last_name = dentry.sb.path_of(dentry)
     cred, dentry.sillyrename_cred = dentry.sillyrename_cred, None
     if cred is not None:
-        dentry.mount.complete_sillyrename(dentry, inode, cred)
+        dentry.sb.complete_sillyrename(dentry, inode, cred)
     iput(inode)
 
 
 def _kill(dentry: Dentry) -> None:
     assert not dentry.count and not dentry.hashed
-    dentry.mount.dropped.discard(dentry)
+    dentry.sb.dropped.discard(dentry)
     _unlink_inode(dentry)
-    if dentry.parent is not None:
+    if dentry.parent is None:
+        dentry.sb.roots.pop(dentry, None)
+    else:
         dput(dentry.parent)
 
 
@@ -243,6 +274,16 @@ def evict_inode(inode: NfsInode) -> None:
     inode.server.forget_inode(inode)
     truncate_inode_pages_final(inode.mapping)
     inode.access_cache.clear()
+
+
+def umount_dentries(root: Dentry) -> None:
+    """The superblock goes: end a root and all below it, but for what leaked objects hold (shrink_dcache_for_umount)."""
+    prune_children(root)
+    inode = root.inode
+    if inode is not None:
+        root.inode = None
+        inode.dentries.remove(root)
+        inode.count -= 1
 
 
 def walk_dentries(root: Dentry) -> Iterator[Dentry]:

@@ -357,6 +357,7 @@ async def rmdir(dir_inode: NfsInode, dentry: Dentry, cred: Credential) -> None:
             _removed(dir_inode, dentry)
         raise
     inode.i_nlink = 0
+    inode.dead = True
     prune_children(dentry)
     _removed(dir_inode, dentry)
     d_delete(dentry)
@@ -377,7 +378,7 @@ async def rename(old_dir: NfsInode, old: Dentry, new_dir: NfsInode, new: Dentry,
             parent, name = new.parent, new.name
             assert parent is not None
             await sillyrename(new_dir, new, cred)
-            new = substitute = Dentry(new.mount, parent, name)
+            new = substitute = Dentry(new.sb, parent, name)
             target = None
         else:
             target_gencount = target.attr_gencount
@@ -394,6 +395,7 @@ async def rename(old_dir: NfsInode, old: Dentry, new_dir: NfsInode, new: Dentry,
         if target is not None:
             drop_nlink(target, target_gencount)
             if target.is_dir:
+                target.dead = True
                 prune_children(new)  # shrink_dcache_parent: names known not to exist in it would hold it for ever
         d_move(old, new)
         set_verifier(old, new_dir.cache_change_attribute)

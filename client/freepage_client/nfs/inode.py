@@ -94,6 +94,8 @@ class NfsInode:
 
         self.i_mode = _TYPE_TO_MODE[attr.type] | (attr.mode & 0o7777)
         self.i_nlink = attr.nlink
+        self.dead = False
+        """A directory that was removed from here: nothing is looked up or listed in it any more (S_DEAD)."""
         self.i_uid = attr.uid
         self.i_gid = attr.gid
         self.i_size = attr.size
@@ -168,7 +170,7 @@ class NfsInode:
     def audit_name(self) -> str:
         """A path for the audit: a name this client knows it by, the last one it had, else its number."""
         for dentry in self.dentries:
-            return self.server.mountpoint + dentry.path()
+            return self.server.path_of(dentry)
         if self.last_name is not None:
             return f"{self.last_name} (deleted)" if self.i_nlink == 0 else self.last_name
         return f"{self.server.source}[fileid {self.fileid}]"

@@ -81,7 +81,7 @@ class OpStats:
 
 @dataclass(slots=True)
 class XprtStats:
-    """The ``xprt:`` line's counters for the mount's connection."""
+    """The ``xprt:`` line's counters for the transport to a server, which all mounts of a machine share."""
 
     connects: int = 0
     sends: int = 0
@@ -98,9 +98,9 @@ class IoStats:
 
     __slots__ = ("age_start_s", "bytes", "events", "ops", "xprt")
 
-    def __init__(self, now_s: float) -> None:
+    def __init__(self, now_s: float, xprt: XprtStats | None = None) -> None:
         self.age_start_s = now_s
         self.ops: dict[Procedure, OpStats] = {procedure: OpStats() for procedure in Procedure}
         self.events: dict[str, int] = dict.fromkeys(EVENTS, 0)
         self.bytes = ByteStats()
-        self.xprt = XprtStats()
+        self.xprt = xprt or XprtStats()

@@ -1,7 +1,7 @@
 """One place in the name space where a superblock can be seen (struct vfsmount, struct mount; fs/namespace.c).
 
-What two mounts of one export share is in NfsServer: connection, attributes, pages, names, statistics. What each has for
-itself is here: where it is, what it was called, who uses it.
+What the mounts of one file system share is in NfsServer: attributes, pages, names, statistics. What each has for itself
+is here: where it is, what it was called, which directory it shows, who uses it.
 """
 
 from __future__ import annotations
@@ -21,8 +21,12 @@ if TYPE_CHECKING:
 class Mount:
     """``options`` are those of this mount; of what the superblock decides, its own, the first mount's, are in force."""
 
-    def __init__(self, superblock: NfsServer, mountpoint: str, source: str, export: str, options: MountOptions) -> None:
+    def __init__(
+        self, superblock: NfsServer, root: Dentry, mountpoint: str, source: str, export: str, options: MountOptions
+    ) -> None:
         self.superblock = superblock
+        self.root = root
+        """Held until unmounting begins (mnt_root)."""
         self.mountpoint = mountpoint
         self.source = source
         self.export = export
@@ -37,12 +41,6 @@ class Mount:
     @property
     def server(self) -> str:
         return self.superblock.server
-
-    @property
-    def root(self) -> Dentry:
-        root = self.superblock.root
-        assert root is not None
-        return root
 
     @property
     def stats(self) -> IoStats:

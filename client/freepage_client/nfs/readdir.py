@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from freepage import (
@@ -230,7 +230,13 @@ class _Readdir:
         self.plus = False
         self.eob = False
         self.eof = context.eof
+        self._arrays: list[DirArray] = []
+        """That are in no page of the cache."""
         self.set_dtsize(context.dtsize)
+
+    def __iter__(self) -> Iterator[DirArray]:
+        """What it holds while it asks the server, for the audit."""
+        return iter(self._arrays)
 
     def set_dtsize(self, size: int) -> None:
         self.dtsize = max(min(size, self.inode.server.dtsize), 1024)
@@ -331,7 +337,7 @@ class _Readdir:
             d_invalidate(dentry)
         if entry.object is None:
             return
-        dentry = Dentry(parent.mount, parent, entry.name)
+        dentry = Dentry(parent.sb, parent, entry.name)
         set_verifier(dentry, dir_verifier)
         found = d_splice_alias(self.inode.server.fhget(entry.object, fattr), dentry)
         if found is not dentry:
@@ -439,9 +445,9 @@ class _Readdir:
         self.entry_index = 0
         self.last_cookie = self.dir_cookie
         self.page_index_max = 0
-        arrays = [DirArray(self.inode, IN_USE, self.dir_cookie, 0)]
-        in_flight = self.inode.server.machine.in_flight
-        in_flight[self] = arrays
+        arrays = self._arrays = [DirArray(self.inode, IN_USE, self.dir_cookie, 0)]
+        machine = self.inode.server.machine
+        machine.begin_io(self)
         try:
             self.verf = await self._fill(arrays, None)
             emitted = 0
@@ -456,7 +462,7 @@ class _Readdir:
                 elif self.buffer_fills == 1 and emitted < self.page_index_max >> 1:
                     self.set_dtsize(self.dtsize // 2)
         finally:
-            del in_flight[self]
+            machine.end_io(self)
             for array in arrays:
                 array.put(IN_USE)
             self.page_index_max = -1

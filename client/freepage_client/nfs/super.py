@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import errno
 import stat
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, cast
 
 from freepage import PAGE_SHIFT, PAGE_SIZE, AddressSpaceOperations, BackingDevInfo
 from freepage_client.nfs import nfs3proc, readdir
+from freepage_client.nfs.client import NfsClient
 from freepage_client.nfs.cred import Credential
-from freepage_client.nfs.dcache import Dentry, d_add, evict_inode, prune_children, walk_dentries
+from freepage_client.nfs.dcache import (
+    Dentry,
+    d_drop,
+    d_obtain_root,
+    evict_inode,
+    is_subdir,
+    prune_children,
+    umount_dentries,
+    walk_dentries,
+)
 from freepage_client.nfs.errors import os_error
 from freepage_client.nfs.fattr import NfsFattr
 from freepage_client.nfs.file import FILE_OPERATIONS
@@ -25,6 +36,7 @@ from freepage_proto.rpc import Procedure
 
 if TYPE_CHECKING:
     from freepage_client.machine import Machine
+    from freepage_client.nfs.mount import Mount
 
 HZ = 250
 """Ticks of the kernel's clock a second: attribute time-outs are counted in them."""
@@ -34,19 +46,23 @@ OTHER_OPERATIONS = AddressSpaceOperations()
 
 
 class NfsServer:
-    """The client's record of one export, which one or more mounts show.
+    """The client's record of one file system of a server, of which each mount shows a directory.
 
     ``acregmin`` and its sisters are in ticks of 1/250 s. The inodes are found by handle, so data outlive their names.
     """
 
-    def __init__(self, machine: Machine, hostname: str, export: str, mountpoint: str, options: MountOptions) -> None:
+    def __init__(
+        self, machine: Machine, nfs_client: NfsClient, export: str, mountpoint: str, options: MountOptions
+    ) -> None:
+        hostname = nfs_client.hostname
         self.machine = machine
+        self.nfs_client = nfs_client
+        nfs_client.users += 1
         self.server = hostname
-        self.export = export
         self.source = f"{hostname}:{export}"
-        self.mountpoint = mountpoint
+        """What was mounted first of it."""
         self.options = options
-        self.stats = IoStats(machine.clock.now())
+        self.stats = IoStats(machine.clock.now(), nfs_client.xprt)
         self.rpc = RpcClient(
             transport=machine.network.connect(hostname),
             clock=machine.clock,
@@ -72,10 +88,12 @@ class NfsServer:
         self.bdi = BackingDevInfo(
             mountpoint, domain=machine.cache.dirty, ra_pages=options.read_ahead_kb * 1024 // PAGE_SIZE
         )
-        self.root_fh: FileHandle = b""
-        self.root: Dentry | None = None
+        self.roots: dict[Dentry, None] = {}
+        """Directories that mounts show or have shown, and of which it is not known where they are (s_roots)."""
+        self.mounts: list[Mount] = []
+        """In the order in which they were made (s_mounts); the last stays here, for the names of what leaked."""
         self.dropped: set[Dentry] = set()
-        """Directories without a name that still have children: out of reach of a walk from the root."""
+        """Directories without a name that still have children: out of reach of a walk from a root."""
         self.fsid = 0
         self.users = 0
         """Mounts that show it, and those in the making: with the last it goes (s_active)."""
@@ -153,41 +171,41 @@ class NfsServer:
 
     # Mounting.
 
-    async def probe(self, cred: Credential, *, known: bool) -> None:
-        """Ask mountd for the root handle, then the server for what it can do, in Linux's order of calls.
+    async def probe(self, export: str, cred: Credential) -> FileHandle:
+        """Ask mountd for the export's handle, then the server for what it can do, in Linux's order of calls.
 
-        ``known``: the machine has a connection to the server, whose making asked whether NFS is there
-        (nfs_get_client finds a struct nfs_client). Raises OSError: ENOENT, EACCES, EIO and whatever the calls raise.
+        The handle is returned. Raises OSError: ENOENT, EACCES, EIO and whatever the calls raise.
         """
+        known = self.nfs_client.users > 1  # then it was asked already whether NFS is there
         auth = cred.auth
         await self.rpc.call(Procedure.MOUNT_NULL, NullArgs(), auth)
-        args = MntArgs(self.export.encode())
+        args = MntArgs(export.encode())
         reply = cast(MntRes, await self.rpc.call(Procedure.MOUNT_MNT, args, auth))
         if reply.status is not MountStat3.OK:
             raise os_error(_MOUNT_ERRNO.get(reply.status, int(reply.status)))
-        assert reply.fhandle is not None
-        self.root_fh = reply.fhandle
+        root = reply.fhandle
+        assert root is not None
         if not known:
             await self.rpc.call(Procedure.NULL, NullArgs(), auth)
-        fsinfo = await nfs3proc.fsinfo(self, self.root_fh, cred)
+        fsinfo = await nfs3proc.fsinfo(self, root, cred)
         self._set_sizes(fsinfo.rtmax, fsinfo.rtpref, fsinfo.wtmax, fsinfo.wtpref, fsinfo.wtmult, fsinfo.dtpref)
         self.maxfilesize = min(fsinfo.maxfilesize or self.maxfilesize, self.maxfilesize)
         if not self.namelen:
-            self.namelen = (await nfs3proc.pathconf(self, self.root_fh, cred)).name_max
-        attr = (await nfs3proc.getattr_(self, self.root_fh, cred)).attr
+            self.namelen = (await nfs3proc.pathconf(self, root, cred)).name_max
+        attr = (await nfs3proc.getattr_(self, root, cred)).attr
         assert attr is not None
         self.fsid = attr.fsid
         await self._probe_acls(auth)
+        return root
 
     def is_shared_with(self, new: NfsServer) -> bool:
-        """Whether a mount that would make ``new`` is to show this one instead (nfs_compare_super).
-
-        Two directories of one file system would share in Linux, too; here each has a superblock of its own.
+        """Whether a mount that would make ``new`` is to show this one instead, and any directory of it
+        (nfs_compare_super).
         """
         return (
             self.options.sharecache
             and new.options.sharecache
-            and (self.server, self.fsid, self.root_fh) == (new.server, new.fsid, new.root_fh)
+            and (self.server, self.fsid) == (new.server, new.fsid)
             and self._compared() == new._compared()
         )
 
@@ -201,16 +219,17 @@ class NfsServer:
             (self.rsize, self.wsize, self.acregmin, self.acregmax, self.acdirmin, self.acdirmax),
         )
 
-    async def get_root(self, cred: Credential) -> None:
-        """Ask for the root once more, and have its name (nfs_get_root): each mount does, its superblock new or not."""
-        await nfs3proc.fsinfo(self, self.root_fh, cred)
-        fattr = await nfs3proc.getattr_(self, self.root_fh, cred)
-        inode = self.fhget(self.root_fh, fattr)
+    async def get_root(self, root: FileHandle, cred: Credential) -> Dentry:
+        """Ask for a mount's root once more (nfs_get_root): each mount does, its superblock new or not.
+
+        Returns its dentry, held. Raises OSError: ENOTDIR and whatever the calls raise.
+        """
+        await nfs3proc.fsinfo(self, root, cred)
+        fattr = await nfs3proc.getattr_(self, root, cred)
+        inode = self.fhget(root, fattr)
         if not stat.S_ISDIR(inode.i_mode):
             raise os_error(errno.ENOTDIR)
-        if self.root is None:
-            self.root = Dentry(self, None, b"")
-            d_add(self.root, inode)
+        return d_obtain_root(inode)
 
     async def _probe_acls(self, auth: object) -> None:
         if not self.cap_acls:
@@ -241,26 +260,13 @@ class NfsServer:
         except OSError as error:
             self.machine.message(f"umount: {self.server}:{export}: mountd was not told: {error}")
 
-    async def discard(self) -> None:
-        """It was not wanted: another superblock is shown instead, or mounting failed (nfs_free_server)."""
-        self.bdi.unregister()
-        await self.rpc.close()
-
-    async def kill(self, export: str, cred: Credential) -> None:
-        """The last mount, of ``export``, goes: forget every name and page. The caller has written everything back."""
-        root = self.root
-        if root is not None:
-            prune_children(root)
-            root_inode = root.inode
-            if root_inode is not None:
-                root.inode = None
-                root_inode.dentries.remove(root)
-                root_inode.count -= 1
+    async def kill(self) -> None:
+        """No mount shows it any more: forget every name and page. The caller has written everything back."""
+        for root in self.roots:
+            umount_dentries(root)
         for inode in list(self.inodes.values()):
             evict_inode(inode)
         await self.machine.drain_tasks()
-        await self.tell_mountd(export, cred)
-        await self.discard()
 
     def _prune_dropped(self) -> None:
         """One may hold another's child, so again until nothing is left to prune."""
@@ -269,14 +275,20 @@ class NfsServer:
 
     def busy_dentries(self) -> list[str]:
         """Paths that somebody still uses: open files, and what leaked objects pin."""
-        if self.root is None:
-            return []
         self._prune_dropped()
-        return [
-            self.mountpoint + dentry.path()
-            for dentry in walk_dentries(self.root)
-            if dentry is not self.root and dentry.count > len(dentry.children)
-        ]
+        return [self.path_of(dentry) for dentry in self.dentries() if dentry.count > len(dentry.children)]
+
+    def dentries(self) -> Iterator[Dentry]:
+        """Every name that a walk from a root finds."""
+        for root in list(self.roots):
+            yield from walk_dentries(root)
+
+    def path_of(self, dentry: Dentry) -> str:
+        """Where a name is seen: below the first mount that shows it, else below what was mounted first."""
+        for mount in self.mounts:
+            if is_subdir(dentry, mount.root):
+                return mount.mountpoint + dentry.path(mount.root)
+        return self.source + dentry.path()
 
     def prune(self) -> None:
         """drop_caches 2: unused names, unused inodes without pages, the ACCESS cache.
@@ -284,8 +296,10 @@ class NfsServer:
         An inode that the flusher has yet to visit stays, even if fsync or close has made its data clean: only the
         flusher takes the dirty mark away, and until then the inode is on no LRU (inode_add_lru).
         """
-        if self.root is not None:
-            prune_children(self.root)
+        for root in list(self.roots):
+            prune_children(root)
+            if not root.count:
+                d_drop(root)
         self._prune_dropped()
         for inode in list(self.inodes.values()):
             inode.access_cache.clear()

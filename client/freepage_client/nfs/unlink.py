@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from freepage.slab import IN_USE
@@ -39,7 +40,7 @@ async def sillyrename(dir_inode: NfsInode, dentry: Dentry, cred: Credential) -> 
             continue
         await permission(dir_inode, MAY_EXEC, cred)  # lookup_one_len asks, like any walk into the directory
         if silly is None:
-            silly = await lookup(dir_inode, Dentry(dentry.mount, parent, name), Lookup.NONE, cred)
+            silly = await lookup(dir_inode, Dentry(dentry.sb, parent, name), Lookup.NONE, cred)
         else:
             dget(silly)
         if silly.inode is None:
@@ -74,24 +75,36 @@ def complete_sillyrename(dentry: Dentry, inode: NfsInode, cred: Credential) -> N
     dget(parent)
     drop_nlink(inode, inode.attr_gencount)
     parent.inode.silly_removals += 1
-    inode.server.machine.spawn(_remove(parent, dentry.name, cred))
+    inode.server.machine.spawn(_Removal(parent, dentry.name, cred).run())
 
 
-async def _remove(parent: Dentry, name: bytes, cred: Credential) -> None:
-    dir_inode = parent.inode
-    assert dir_inode is not None
-    server = dir_inode.server
-    server.machine.in_flight[parent, name] = (cred,)
-    try:
-        await nfs3proc.remove(dir_inode, name, cred)
-    except OSError as error:
-        if error.errno != errno.ENOENT:
-            server.machine.message(f"nfs: could not remove {parent.path()}/{name.decode(errors='replace')}: {error}")
-    finally:
-        del server.machine.in_flight[parent, name]
-        _removal_done(dir_inode)
-        cred.put(IN_USE)
-        dput(parent)
+class _Removal:
+    """A REMOVE of a .nfs file on its way (struct nfs_unlinkdata); it yields the credential that it holds."""
+
+    def __init__(self, parent: Dentry, name: bytes, cred: Credential) -> None:
+        self._parent = parent
+        self._name = name
+        self._cred = cred
+
+    def __iter__(self) -> Iterator[Credential]:
+        yield self._cred
+
+    async def run(self) -> None:
+        dir_inode = self._parent.inode
+        assert dir_inode is not None
+        machine = dir_inode.server.machine
+        machine.begin_io(self)
+        try:
+            await nfs3proc.remove(dir_inode, self._name, self._cred)
+        except OSError as error:
+            if error.errno != errno.ENOENT:
+                name = self._name.decode(errors="replace")
+                machine.message(f"nfs: could not remove {self._parent.path()}/{name}: {error}")
+        finally:
+            machine.end_io(self)
+            _removal_done(dir_inode)
+            self._cred.put(IN_USE)
+            dput(self._parent)
 
 
 def _removal_done(dir_inode: NfsInode) -> None:

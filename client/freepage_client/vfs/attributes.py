@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from freepage_client.nfs import access as nfs_access
 from freepage_client.nfs import nfs3proc
 from freepage_client.nfs.access import MAY_ACCESS, MAY_CHDIR, MAY_EXEC, MAY_WRITE
-from freepage_client.nfs.dcache import dget, dput
-from freepage_client.nfs.dir import Lookup
+from freepage_client.nfs.dcache import Dentry, dget, dput
+from freepage_client.nfs.dir import Lookup, verify_inode
 from freepage_client.nfs.errors import os_error
 from freepage_client.nfs.getattr import getattr_inode
 from freepage_client.nfs.options import power_of_two_below
@@ -40,7 +40,28 @@ class Attributes(Process):
             return Stat.of(await getattr_inode(dentry, self.cred))
 
     async def fstat(self, fd: int) -> Stat:
-        return Stat.of(await getattr_inode(self._get(fd).dentry, self.cred))
+        """fstat(2) as glibc makes it, fstatat of an empty path: a walk of no component, and so one that may meet a
+        stale handle and be made again (vfs_statx).
+        """
+        dentry = self._get(fd).dentry
+        await self._stay(dentry, Lookup.NONE)
+        try:
+            return Stat.of(await getattr_inode(dentry, self.cred))
+        except OSError as error:
+            if error.errno != errno.ESTALE:
+                raise
+        await self._stay(dentry, Lookup.REVAL)
+        return Stat.of(await getattr_inode(dentry, self.cred))
+
+    async def _stay(self, dentry: Dentry, reval: Lookup) -> None:
+        """The walk that ends where it begins; one that meets a stale handle asks the server (filename_lookup)."""
+        assert dentry.inode is not None
+        try:
+            await verify_inode(dentry.inode, reval, self.cred)
+        except OSError as error:
+            if error.errno != errno.ESTALE:
+                raise
+            await verify_inode(dentry.inode, Lookup.REVAL, self.cred)
 
     async def access(self, path: Path, mode: int) -> None:
         """access(2): OSError(EACCES) if not all of ``mode`` (R_OK, W_OK, X_OK) is granted."""

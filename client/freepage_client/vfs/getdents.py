@@ -26,6 +26,8 @@ class Directories(Opening, Attributes):
         if open_file.directory is None:
             raise os_error(errno.ENOTDIR)
         async with open_file.inode.lock():
+            if open_file.inode.dead:
+                raise os_error(errno.ENOENT)
             return await readdir.getdents(
                 open_file.inode, open_file.dentry, open_file.directory, buffer_size, self.cred
             )

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, TypeVar
 
 from freepage_client.nfs.access import MAY_EXEC, access_is_cached, permission
-from freepage_client.nfs.dcache import Dentry, d_drop, d_invalidate, dget, dput
+from freepage_client.nfs.dcache import Dentry, d_drop, d_invalidate, dget, dput, is_subdir
 from freepage_client.nfs.dir import Lookup, lookup, revalidate_dentry, verify_inode
 from freepage_client.nfs.errors import os_error
 from freepage_client.nfs.symlink import read_target
@@ -51,7 +51,9 @@ async def lookup_child(parent: Dentry, name: bytes, flags: Lookup, cred: Credent
             return dentry
         d_invalidate(dentry)
         dput(dentry)
-    dentry = Dentry(parent.mount, parent, name)
+    if dir_inode.dead:
+        raise os_error(errno.ENOENT)
+    dentry = Dentry(parent.sb, parent, name)
     dentry.begin()
     try:
         found = await lookup(dir_inode, dentry, flags, cred)
@@ -114,7 +116,7 @@ class Walk:
         self.must_be_dir = path.endswith(b"/")
         components = [part for part in path.split(b"/") if part]
         self.last = b""
-        self.is_mountpoint = not components and self.parent.parent is None
+        self.is_mountpoint = not components and self.parent is self.mount.root
         for i, name in enumerate(components):
             inode = directory_of(self.parent)
             if not access_is_cached(inode, MAY_EXEC, self._cred):
@@ -124,8 +126,7 @@ class Walk:
             if name == b".":
                 continue
             if name == b"..":
-                if self.parent.parent is not None:
-                    self._stand_on(dget(self.parent.parent))
+                self._to_parent_directory()
                 continue
             if i == len(components) - 1:
                 self.last = name
@@ -134,6 +135,16 @@ class Walk:
             await self._step_into(child, components[i + 1 :])
             if self.last:
                 return
+
+    def _to_parent_directory(self) -> None:
+        """``..``: at a mount's root it is that itself; what has moved away from below it has none (follow_dotdot)."""
+        root = self.mount.root
+        if self.parent is root:
+            return
+        parent = self.parent.parent
+        if parent is None or not is_subdir(parent, root):
+            raise os_error(errno.ENOENT)
+        self._stand_on(dget(parent))
 
     async def _step_into(self, child: Dentry, rest: list[bytes]) -> None:
         """Go on from an intermediate component: down into a directory, or along a symbolic link."""
@@ -180,7 +191,7 @@ class Walk:
         while True:
             if not self.last:
                 inode = directory_of(self.parent)
-                await verify_inode(inode, flags & ~Lookup.CREATE, self._cred)
+                await verify_inode(inode, (self.flags | flags) & ~Lookup.CREATE, self._cred)
                 return dget(self.parent)
             dentry = await lookup_child(self.parent, self.last, self.flags | flags, self._cred)
             inode_or_none = dentry.inode

@@ -186,6 +186,16 @@ def test_the_objects_of_a_run_are_counted_and_freed_one_by_one() -> None:
     assert ledger.live("nfs_page") == 0 and not ledger.caches["nfs_page"].runs and cred.references == (1, 0, 0)
 
 
+def test_a_run_s_objects_are_as_old_as_the_run() -> None:
+    now_s = 0.0
+    ledger = fp.Ledger(lambda: now_s)
+    born = []
+    for now_s in (5.0, 5.0004, 7.5):  # noqa: B007 (the ledger's clock)
+        run = SlabRun(ledger, FillRequest, 2, None, CACHED, "read")
+        born.append(run.extract(0).born_s)
+    assert born == [5.0, 5.0, 7.5], "a millisecond is one moment"
+
+
 def test_a_skipped_hook_orphans_single_objects_of_a_run() -> None:
     fs = RunFs(new_cache(), io_pages=8)
     mapping = numbered(fs, 8)

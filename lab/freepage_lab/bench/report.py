@@ -11,6 +11,7 @@ from rich.table import Table
 
 from freepage_lab.bench.child import Outcome
 from freepage_lab.bench.machine import describe
+from freepage_lab.bench.row import NOTHING_ASKED, Row
 from freepage_lab.digits import three_digits
 
 
@@ -30,13 +31,13 @@ def print_report(console: Console, outcomes: Sequence[Outcome]) -> None:
             group = row.group
             table.add_row(f"[bold]{escape(group)}[/bold]")
         table.add_row(
-            f"[{'green' if row.ok else 'red'}]{'✓' if row.ok else '✗'}[/] {escape(row.name)}",
+            f"{_mark(row)} {escape(row.name)}",
             escape(row.peer),
             three_digits(row.ours),
             three_digits(row.beside),
             escape(row.unit),
             f"[{'green' if row.ok else 'red'}]{three_digits(row.ratio)}[/]",
-            three_digits(row.floor),
+            _least(row),
             f"±{row.spread:.0%}",
             str(row.rounds),
         )
@@ -47,9 +48,20 @@ def print_report(console: Console, outcomes: Sequence[Outcome]) -> None:
         elif outcome.broke:
             console.print(f"[red]broken:[/] {escape(outcome.bench.title)}: {escape(outcome.broke)}")
     rows = [outcome.row for outcome in outcomes if outcome.row is not None]
-    reached = sum(row.ok for row in rows)
+    asked = [row for row in rows if row.floor != NOTHING_ASKED]
+    reached = sum(row.ok for row in asked)
     console.print(f"[dim]{escape(describe())}[/]", highlight=False)
-    console.print(f"{reached} of {len(rows)} rows reach their least ratio; ratio = beside / ours", highlight=False)
+    console.print(f"{reached} of {len(asked)} rows reach their least ratio; ratio = beside / ours", highlight=False)
+
+
+def _mark(row: Row) -> str:
+    if row.floor == NOTHING_ASKED:
+        return "[dim]·[/]"
+    return "[green]✓[/]" if row.ok else "[red]✗[/]"
+
+
+def _least(row: Row) -> str:
+    return "–" if row.floor == NOTHING_ASKED else three_digits(row.floor)
 
 
 def markdown(outcomes: Sequence[Outcome]) -> str:
@@ -65,7 +77,7 @@ def markdown(outcomes: Sequence[Outcome]) -> str:
         ratio = three_digits(row.ratio) if row.ok else f"**{three_digits(row.ratio)}** (missed)"
         lines.append(
             f"| {row.group}: {row.name}, beside {row.peer} | {three_digits(row.ours)} | {three_digits(row.beside)} "
-            f"| {row.unit} | {ratio} | {three_digits(row.floor)} | ±{row.spread:.0%} | {row.rounds} |"
+            f"| {row.unit} | {ratio} | {_least(row)} | ±{row.spread:.0%} | {row.rounds} |"
         )
     lines += ["", f"Measured on {describe()}."]
     lines += [f"Not counted: {o.bench.title}: {o.missing}." for o in outcomes if o.missing]

@@ -46,6 +46,10 @@ class Sides:
     beside: Callable[[], float] | None = None
 
 
+NOTHING_ASKED = 0.0
+"""floor of a row that is there to be known"""
+
+
 @dataclass(frozen=True, slots=True)
 class Bench:
     """One row to be. ``allowed`` multiplies what the peer costs: 5 for "within five times", with a floor of 1.

@@ -13,12 +13,12 @@ from collections import deque
 
 
 class TwoList(dict[int, bool]):
-    """A cache of ``capacity`` keys: ``cache[key]`` touches one, and brings it in if it is not there. Was it?
+    """A cache of ``capacity`` keys. One request for a key is ``key in cache or cache.touch(key)``: was it there?
 
     The dictionary itself has the keys of the active list, where a touch decides nothing.
     """
 
-    __slots__ = ("_active_order", "_gone", "_inactive_order", "inactive", "room")
+    __slots__ = ("_active_order", "_gone", "_inactive_order", "inactive", "lead", "room")
 
     def __init__(self, capacity: int) -> None:
         super().__init__()
@@ -26,6 +26,8 @@ class TwoList(dict[int, bool]):
         """keys that can still come in without another's going"""
         self.inactive: dict[int, bool] = {}
         """key -> referenced"""
+        self.lead = 0
+        """by how many keys the active list is the longer one"""
         self._active_order: deque[int] = deque()
         """tail first, as the other one: popping the first key of a dictionary looks at all that were there before it"""
         self._inactive_order: deque[int] = deque()
@@ -33,8 +35,8 @@ class TwoList(dict[int, bool]):
         self._gone: dict[int, int] = {}
         """key -> number of such places, which are its oldest ones"""
 
-    def __missing__(self, key: int) -> bool:
-        """The key is not on the active list."""
+    def touch(self, key: int) -> bool:
+        """A request for a key that is not on the active list. Brings it in if it is nowhere."""
         inactive = self.inactive
         if key in inactive:
             if inactive[key]:
@@ -42,14 +44,17 @@ class TwoList(dict[int, bool]):
                 self._gone[key] = self._gone.get(key, 0) + 1
                 self[key] = True
                 self._active_order.append(key)
+                self.lead += 2
             else:
                 inactive[key] = True
             return True
         order = self._inactive_order
         if self.room:
             self.room -= 1
+            self.lead -= 1
         else:
-            if len(inactive) < len(self):
+            if self.lead > 0:
+                self.lead -= 2
                 demoted = self._active_order.popleft()
                 del self[demoted]
                 inactive[demoted] = False

@@ -1,7 +1,8 @@
 """Eviction decisions alone: a trace in which few keys are hot (Zipf, exponent 1.1), and a cache for a tenth of them.
 
 ``LRU`` decides less than Linux does: no second list, no second chance, no refault distance. It is here because
-everybody knows what it costs.
+everybody knows what it costs. The peers store nothing, nor do our two; what the page cache costs, which makes the same
+decisions for pages with flags, owners and an exit door, stands beside them and is asked nothing.
 """
 
 from __future__ import annotations
@@ -25,8 +26,9 @@ from freepage.filemap import add_run_to_page_cache_lru
 from freepage.folio import ACTIVE, LOCKED, REFERENCED, UPTODATE
 from freepage.swap import activate_page
 from freepage_lab.bench.groups.toyfs import Inode
+from freepage_lab.bench.linux_lru import LinuxLru
 from freepage_lab.bench.measure import per_item_ns
-from freepage_lab.bench.row import Bench, CannotRun, Plan, Sides
+from freepage_lab.bench.row import NOTHING_ASKED, Bench, CannotRun, Plan, Sides
 from freepage_lab.bench.two_list import TwoList
 
 Run = Callable[[list[int], int], Callable[[], object]]
@@ -38,12 +40,13 @@ def benches() -> list[Bench]:
         name = f"{what} on zipf(1.1) ({peer.split('.')[0].split()[0]})"
         return Bench("lru", name, peer, "ns/request", times, partial(_trace, run, peer_run))
 
-    core, model = "bare two-list core", "full Linux model"
+    core, model = partial(_decide, TwoList), partial(_decide, LinuxLru)
     return [
-        bench(core, _core, "cachetools.LRUCache", _cachetools, 3),
-        bench(model, _model, "cachetools.LRUCache", _cachetools, 1),
-        bench(core, _core, "libcachesim get()", _libcachesim, 3),
-        bench(model, _model, "libcachesim get()", _libcachesim, 1),
+        bench("bare two-list core", core, "cachetools.LRUCache", _cachetools, 3),
+        bench("full Linux model", model, "cachetools.LRUCache", _cachetools, 1),
+        bench("bare two-list core", core, "libcachesim get()", _libcachesim, 3),
+        bench("full Linux model", model, "libcachesim get()", _libcachesim, 1),
+        bench("the page cache itself", _page_cache, "cachetools.LRUCache", _cachetools, NOTHING_ASKED),
     ]
 
 
@@ -69,18 +72,19 @@ def _trace(run: Run, peer_run: Run, plan: Plan) -> Iterator[Sides]:
     yield Sides(partial(side, run), partial(side, peer_run))
 
 
-def _core(trace: list[int], capacity: int) -> Callable[[], object]:
-    cache = TwoList(capacity)
+def _decide(kind: type[TwoList] | type[LinuxLru], trace: list[int], capacity: int) -> Callable[[], object]:
+    cache = kind(capacity)
+    touch = cache.touch
 
     def run() -> None:
         for key in trace:
-            cache[key]
+            key in cache or touch(key)
 
     return run
 
 
-def _model(trace: list[int], capacity: int) -> Callable[[], object]:
-    """All but the data, which the peers do not have either: charging, batches, both lists, shadows, reclaim, exit door.
+def _page_cache(trace: list[int], capacity: int) -> Callable[[], object]:
+    """What makes the model's decisions: folios without data, charging, batches, lists, shadows, the exit door.
 
     A hit is what `read_nowait` does before it copies, a miss what readahead does for a window of one page.
     """

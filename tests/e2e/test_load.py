@@ -85,7 +85,7 @@ def test_two_processes_drive_two_clients_and_their_figures_agree_with_the_daemon
     assert os.listdir(export) == [], "the files are removed"  # noqa: PTH208
     assert "✓ no errors, no orphans" in out
     page = tmp_path / "report.html"
-    assert cli._run(["report", str(report), "-o", str(page)]) in (0, None)
+    assert cli.run(["report", str(report), "-o", str(page)]) in (0, None)
     assert "no errors, nothing leaked" in page.read_text()
 
 
@@ -97,14 +97,14 @@ def rpcs(daemon: DaemonProcess) -> int:
 def test_a_leak_crosses_its_threshold(fleet: Fleet) -> None:
     clients = fleet[2]
     for each in clients:
-        assert cli._run(["ctl", "hooks", "evict=skip", "--address", each.control]) == 0
+        assert cli.run(["ctl", "hooks", "evict=skip", "--address", each.control]) == 0
     code, out, err = load(clients, "logs", "--operations", "40", "--fail-if", "orphans>0", "--fail-if", "errors>0")
     assert (code, err) == (1, "")
     assert "✗ orphans>0: it is " in out
     assert "✗ errors>0" not in out
     assert "pages that left by evict" in out
     for each in clients:
-        assert cli._run(["ctl", "hooks", "all=run", "--address", each.control]) == 0
+        assert cli.run(["ctl", "hooks", "all=run", "--address", each.control]) == 0
 
 
 def test_a_client_that_is_killed_costs_errors_and_not_the_load(fleet: Fleet, tmp_path: Path) -> None:
@@ -175,16 +175,16 @@ def test_ctrl_c_ends_it_although_the_server_is_away(fleet: Fleet) -> None:
     ],
 )
 def test_what_is_wrong_is_one_line(arguments: list[str], problem: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli._run(["load", *arguments]) not in (0, None)
+    assert cli.run(["load", *arguments]) not in (0, None)
     err = capsys.readouterr().err
     assert err.startswith("freepage: ") and err.count("\n") == 1, err
     assert problem in err
 
 
 def test_list_and_show(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli._run(["load", "--list"]) == 0
+    assert cli.run(["load", "--list"]) == 0
     assert "pressure  A working set one and a half times" in capsys.readouterr().out
-    assert cli._run(["load", "--show", "logs"]) == 0
+    assert cli.run(["load", "--show", "logs"]) == 0
     assert capsys.readouterr().out.startswith('about = "Logs: ')
 
 

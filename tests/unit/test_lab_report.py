@@ -135,7 +135,7 @@ def _write(directory: Path, documents: dict[str, Any]) -> list[str]:
 
 def test_all_documents_make_one_page_that_fetches_nothing(tmp_path: Path) -> None:
     output = tmp_path / "report.html"
-    assert cli._run(["report", *_write(tmp_path, _documents()), "-o", str(output), "--title", HOSTILE]) in (0, None)
+    assert cli.run(["report", *_write(tmp_path, _documents()), "-o", str(output), "--title", HOSTILE]) in (0, None)
     text = output.read_text()
     shape = _Shape()
     shape.feed(text)
@@ -151,7 +151,7 @@ def test_all_documents_make_one_page_that_fetches_nothing(tmp_path: Path) -> Non
 @pytest.mark.parametrize("kind", list(_documents()))
 def test_what_a_document_says_is_on_the_page(kind: str, tmp_path: Path) -> None:
     output = tmp_path / "report.html"
-    assert cli._run(["report", *_write(tmp_path, {kind: _documents()[kind]}), "-o", str(output)]) in (0, None)
+    assert cli.run(["report", *_write(tmp_path, {kind: _documents()[kind]}), "-o", str(output)]) in (0, None)
     text = output.read_text()
     for told in {
         "demo": ["each phase behaved", "skipped everywhere", "84", "The leak over time"],
@@ -166,14 +166,14 @@ def test_what_a_document_says_is_on_the_page(kind: str, tmp_path: Path) -> None:
 
 def test_plots_take_their_colours_from_the_page(tmp_path: Path) -> None:
     output = tmp_path / "report.html"
-    cli._run(["report", *_write(tmp_path, {"demo": _documents()["demo"]}), "-o", str(output)])
+    cli.run(["report", *_write(tmp_path, {"demo": _documents()["demo"]}), "-o", str(output)])
     svg = "".join(re.findall(r"<svg.*?</svg>", output.read_text(), re.DOTALL))
     colours = set(re.findall(r"(?:fill|stroke): ([^;\"]+)", svg))
     assert colours <= {"none"} | {f"var({name})" for name in ("--s0", "--bad", "--ink", "--faint", "--line")}
 
 
 def _refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
-    assert cli._run(["report", *arguments]) not in (0, None)
+    assert cli.run(["report", *arguments]) not in (0, None)
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1 and lines[0].startswith("freepage: ")
     return lines[0]

@@ -185,7 +185,7 @@ def test_once_as_json_without_a_daemon(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("FREEPAGE_RUNTIME_DIR", str(tmp_path))  # other tests' servers live as long as the session
-    assert cli._run(["top", "--once", "--json", "-i", "0.1s"]) == 0
+    assert cli.run(["top", "--once", "--json", "-i", "0.1s"]) == 0
     out, err = capsys.readouterr()
     assert json.loads(out) == {"daemons": []}
     assert err == ""
@@ -193,7 +193,7 @@ def test_once_as_json_without_a_daemon(
 
 @pytest.mark.parametrize("arguments", [["--sort", "size"], ["-i", "0s"], ["-i", "soon"], ["--address", "nowhere"]])
 def test_what_is_wrong_is_one_line(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli._run(["top", *arguments]) not in (0, None)
+    assert cli.run(["top", *arguments]) not in (0, None)
     out, err = capsys.readouterr()
     assert out == ""
     assert err.startswith("freepage: ") and err.count("\n") == 1

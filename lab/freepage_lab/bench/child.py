@@ -7,6 +7,7 @@ it has to say goes to stdout, a JSON object a line: how far it is, and in the en
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 import traceback
@@ -17,6 +18,9 @@ from pathlib import Path
 
 from freepage_lab.bench.row import Bench, CannotRun, Plan, Row
 from freepage_runtime.malloc import huge_pages_environment
+
+TAKE_DOWN_S = 20.0
+"""How long a bench that is stopped may take to end its daemons and mounts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +54,17 @@ def measure(bench: Bench, plan: Plan, progress: Callable[[int, int], None]) -> O
 
 @contextmanager
 def _running(command: list[str], environment: dict[str, str] | None) -> Iterator[subprocess.Popen[str]]:
-    child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+    # In a session of its own: Ctrl-C is ours to hear, and it ends after taking down what it started.
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment, start_new_session=True)
     try:
-        with child:
-            yield child
+        yield child
     finally:
-        child.kill()
-        child.wait()
+        child.terminate()
+        try:
+            child.wait(TAKE_DOWN_S)
+        finally:
+            child.kill()
+            child.communicate()
 
 
 def main(specification: str) -> None:
@@ -64,6 +72,7 @@ def main(specification: str) -> None:
     from freepage_lab.bench.measure import run
     from freepage_runtime.process import die_with_parent
 
+    signal.signal(signal.SIGTERM, lambda signum, frame: sys.exit(128 + signum))
     die_with_parent()
     asked = json.loads(specification)
     plan = Plan(rounds=asked["plan"]["rounds"], tiny=asked["plan"]["tiny"], cores=tuple(asked["plan"]["cores"]))

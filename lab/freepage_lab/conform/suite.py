@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import multiprocessing
-from collections.abc import Callable, Sequence
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +20,7 @@ from freepage_lab.conform.stage import Stage
 from freepage_lab.conform.venue import GrpcVenue, SimVenue
 from freepage_lab.sim.world import World, run_world
 from freepage_runtime.errors import UserError
+from freepage_runtime.process import die_with_parent
 
 Transport = Literal["sim", "grpc"]
 
@@ -178,6 +182,28 @@ def run_cases(
         for case in cases:
             done(run(case))
         return
-    with ProcessPoolExecutor(min(jobs, len(cases)), multiprocessing.get_context("spawn")) as pool:
-        for future in as_completed([pool.submit(run, case) for case in cases]):
-            done(future.result())
+    others = set(multiprocessing.active_children())
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(jobs, len(cases)), context, initializer=die_with_parent) as pool:
+        with _sigint_ignored():  # the workers inherit it: Ctrl-C is ours to hear
+            futures = [pool.submit(run, case) for case in cases]
+        try:
+            for future in as_completed(futures):
+                done(future.result())
+        except BaseException:  # nobody wants the rest: do not wait for it
+            for worker in set(multiprocessing.active_children()) - others:
+                worker.terminate()
+            raise
+
+
+@contextlib.contextmanager
+def _sigint_ignored() -> Iterator[None]:
+    """For a moment, in the main thread; elsewhere nothing happens, for only the main thread hears signals."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

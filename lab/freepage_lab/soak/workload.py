@@ -208,6 +208,13 @@ class Writer:
             file.synced = covered
 
 
+def at_work(*calls: Awaitable[object]) -> asyncio.Future[list[object]]:
+    """Clients at work beside what happens to them. Where the soak is stopped half-way, nobody awaits their end."""
+    work = asyncio.gather(*calls)
+    work.add_done_callback(lambda ended: None if ended.cancelled() else ended.exception())
+    return work
+
+
 async def finished(work: Awaitable[object]) -> bool:
     """Wait for clients to finish; False when they are stuck."""
     try:

@@ -16,6 +16,7 @@ from freepage_lab.soak.attacker import DIRECTORIES, FILES
 from freepage_lab.soak.canary import CANARY, FILE_NAME, Canaries
 from freepage_lab.soak.fleet import EXPORT, Fleet
 from freepage_lab.soak.part import Outcome, Settings
+from freepage_lab.soak.workload import at_work
 from freepage_proto.mount3 import MntArgs, MntRes
 from freepage_proto.nfs3 import (
     CreateArgs,
@@ -174,7 +175,7 @@ async def confinement(settings: Settings, seconds: float, workers: int = WORKERS
         )  # fmt: skip
         stop = asyncio.Event()
         try:
-            work = asyncio.gather(*(worker.work(stop) for worker in team))
+            work = at_work(*(worker.work(stop) for worker in team))
             steps, _ = await attacker.communicate()
             stop.set()
             await work

@@ -12,6 +12,7 @@ from freepage_lab.soak.workload import (
     Contest,
     Stopwatch,
     Writer,
+    at_work,
     finished,
     on_disk,
     read_by_others,
@@ -45,7 +46,7 @@ async def crash(settings: Settings, rounds: int, clients: int = CLIENTS) -> Outc
         files = [file for writer in writers for file in writer.files]
         for number in range(rounds):
             stop = asyncio.Event()
-            work = asyncio.gather(contest.work(stop), *(writer.work(stop) for writer in writers))
+            work = at_work(contest.work(stop), *(writer.work(stop) for writer in writers))
             await asyncio.sleep(chance.uniform(*WORK_S))
             await fleet.kill_server()
             wrong, there, behind = on_disk(files, fleet.files)

@@ -11,7 +11,16 @@ from contextlib import AsyncExitStack
 from freepage_lab.soak.fleet import Fleet
 from freepage_lab.soak.part import Outcome, Settings
 from freepage_lab.soak.proxy import Link, Proxy, Weather
-from freepage_lab.soak.workload import STUCK_S, Contest, Stopwatch, Writer, finished, read_by_others, synced_on_disk
+from freepage_lab.soak.workload import (
+    STUCK_S,
+    Contest,
+    Stopwatch,
+    Writer,
+    at_work,
+    finished,
+    read_by_others,
+    synced_on_disk,
+)
 
 NAME = "network"
 ABOUT = "four clients write, fsync and verify over a network that delays, breaks, hangs and reorders"
@@ -127,7 +136,7 @@ async def network(settings: Settings, rounds: int, clients: int = CLIENTS, kinds
         deck = _deck(list(kinds or fates[0].kinds), chance)
         for number in range(rounds):
             stop = asyncio.Event()
-            work = asyncio.gather(contest.work(stop), *(writer.work(stop) for writer in writers))
+            work = at_work(contest.work(stop), *(writer.work(stop) for writer in writers))
             await asyncio.sleep(chance.uniform(*FAIR_S))
             kind = next(deck)
             struck = fates if chance.random() < 0.3 else [chance.choice(fates)]

@@ -20,10 +20,10 @@ from rich.table import Table
 from rich.text import Text
 
 from freepage import RemovalPath
-from freepage_lab.daemons import choose, choose_one, load_token, tls_for
+from freepage_lab.daemons import check_role, choose, choose_one, load_token, tls_for
 from freepage_runtime.control_client import ControlClient, Fault
 from freepage_runtime.errors import UserError
-from freepage_runtime.registry import ROLES, Daemon, list_daemons
+from freepage_runtime.registry import Daemon, list_daemons
 
 if TYPE_CHECKING:
     from freepage_client.io.remote import RemoteMachine
@@ -46,16 +46,10 @@ class Choice:
     token_file: Path | None = None
 
     def daemons(self) -> list[Daemon]:
-        _check_role(self.role)
         return choose(self.addresses, self.names, self.role)
 
     def token(self) -> str | None:
         return load_token(self.token_file)
-
-
-def _check_role(role: str | None) -> None:
-    if role is not None and role not in ROLES:
-        raise UserError(f"there is no role {role!r}: choose {' or '.join(ROLES)}")
 
 
 def _ask_all(choice: Choice, question: Callable[[ControlClient], Awaitable[_T]]) -> list[tuple[Daemon, _T]]:
@@ -103,7 +97,7 @@ def _heading(console: Console, daemon: Daemon, several: bool) -> None:
 
 
 def ps(role: str | None, *, as_json: bool) -> None:
-    _check_role(role)
+    check_role(role)
     daemons = sorted(list_daemons(role), key=lambda daemon: (daemon.role != "server", daemon.name))
     if as_json:
         print(json.dumps([json.loads(daemon.to_json()) for daemon in daemons], indent=1))

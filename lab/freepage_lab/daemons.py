@@ -7,9 +7,15 @@ from pathlib import Path
 
 from freepage_runtime import token
 from freepage_runtime.errors import UserError
-from freepage_runtime.registry import Daemon, list_daemons
+from freepage_runtime.registry import ROLES, Daemon, list_daemons
 from freepage_runtime.settings import parse_address
 from freepage_runtime.tls import TlsFiles, TlsSettings
+
+
+def check_role(role: str | None) -> None:
+    """Raises UserError."""
+    if role is not None and role not in ROLES:
+        raise UserError(f"there is no role {role!r}: choose {' or '.join(ROLES)}")
 
 
 def choose(addresses: Sequence[str] = (), names: Sequence[str] = (), role: str | None = None) -> list[Daemon]:
@@ -17,6 +23,7 @@ def choose(addresses: Sequence[str] = (), names: Sequence[str] = (), role: str |
 
     Raises UserError when there is none, or not one of each name.
     """
+    check_role(role)
     if addresses:
         checked = [str(parse_address(address)) for address in addresses]
         tls = TlsSettings.from_environment() is not None
@@ -27,7 +34,8 @@ def choose(addresses: Sequence[str] = (), names: Sequence[str] = (), role: str |
     )
     what = role or "daemon"
     if not running:
-        raise UserError(f"no freepage {what} is running here (start one, or name it with --address HOST:PORT)")
+        called = f" called {', '.join(names)}" if names else ""
+        raise UserError(f"no freepage {what}{called} is running here (start one, or name it with --address HOST:PORT)")
     known = {daemon.name for daemon in running}
     missing = [name for name in names if name not in known]
     if missing:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from .page import HOOK_ABSENT, Page
-from .policy import RemovalPath
+from .policy import RemovalPath, parse_number
 from .sanitizer import call_freepage
 from .slab import CACHED, SlabObject
 
@@ -403,13 +403,15 @@ class Faults:
                 case "path":
                     path = value
                 case "every":
-                    every_nth = int(value)
+                    every_nth = parse_number(int, option)
                 case "probability":
-                    probability = float(value)
+                    probability = parse_number(float, option)
                 case "inode":
                     inode = value
                 case "index":
                     first, dash, last = value.partition("-")
+                    if not first.isdecimal() or not (last if dash else first).isdecimal():
+                        raise ValueError(f"fault {text!r}: write index=3 or index=3-5")
                     indices = (int(first), int(last if dash else first) + 1)
                 case _:
                     raise ValueError(f"fault {text!r}: unknown option {key!r}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NoReturn, TypeVar
 
 
 class RemovalPath(StrEnum):
@@ -22,6 +23,22 @@ class RemovalPath(StrEnum):
     """replace_page_cache_page"""
     EVICT = "evict"
     """truncate_inode_pages_final: the inode goes away (unlink, unmount)"""
+
+    @classmethod
+    def _missing_(cls, value: object) -> NoReturn:
+        raise ValueError(f"{value!r} is no removal path: choose {', '.join(cls)} or all")
+
+
+Number = TypeVar("Number", int, float)
+
+
+def parse_number(kind: type[Number], option: str) -> Number:
+    """The number in an option ``NAME=NUMBER``. ValueError."""
+    name, _, value = option.partition("=")
+    try:
+        return kind(value)
+    except ValueError:
+        raise ValueError(f"{option!r}: {name} needs a {'whole ' if kind is int else ''}number") from None
 
 
 @dataclass(slots=True)
@@ -84,13 +101,13 @@ class HookPolicy:
         action, _, option = rest.partition(":")
         if not equals:
             raise ValueError(f"hook policy {text!r}: expected PATH=run or PATH=skip[:every=N|:probability=P]")
-        name, _, value = option.partition("=")
+        name = option.partition("=")[0]
         if not option:
             self.set(path, action)
         elif name == "every":
-            self.set(path, action, every_nth=int(value))
+            self.set(path, action, every_nth=parse_number(int, option))
         elif name == "probability":
-            self.set(path, action, probability=float(value))
+            self.set(path, action, probability=parse_number(float, option))
         else:
             raise ValueError(f"hook policy {text!r}: unknown option {name!r}")
 

@@ -21,6 +21,7 @@ from freepage_runtime import credentials
 from freepage_runtime import token as tokens
 from freepage_runtime.control import FileLock, apply_rule, fault_rule, rules_of
 from freepage_runtime.errors import UserError
+from freepage_runtime.reasons import brief
 from freepage_runtime.settings import parse_address
 from freepage_runtime.tls import TlsFiles
 
@@ -175,7 +176,7 @@ class ControlClient:
     def _explain(self, error: grpc.aio.AioRpcError) -> str:
         match error.code():
             case grpc.StatusCode.UNAVAILABLE:
-                return f"cannot reach the daemon at {self.address}: {error.details()}"
+                return f"cannot reach the daemon at {self.address}: {brief(error.details() or '')}"
             case grpc.StatusCode.DEADLINE_EXCEEDED:
                 return f"the daemon at {self.address} did not answer within {self._timeout_s:g} s"
             case _:

@@ -92,26 +92,28 @@ def explain_bind_error(host: str, port: int, error: BaseException) -> UserError:
     option ``("grpc.so_reuseport", 0)``.
     """
     address = Address(host, port)
-    code = error.errno if isinstance(error, OSError) else _errno_in(host, port)
+    if not isinstance(error, OSError):
+        error = _objection(host, port) or error
+    code = error.errno if isinstance(error, OSError) else 0
     if code == errno.EADDRINUSE:
         return PortTaken(f"cannot listen on {address}: the port is taken (choose another, or 0 for any free one)")
     if code == errno.EACCES:
         return CannotListen(f"cannot listen on {address}: permission denied (ports below 1024 need a privilege)")
     if code == errno.EADDRNOTAVAIL:
         return CannotListen(f"cannot listen on {address}: not an address of this machine")
-    if isinstance(error, socket.gaierror):
+    if isinstance(error, socket.gaierror):  # its numbers are not errno's
         return CannotListen(f"cannot listen on {address}: no such host")
     reason = os.strerror(code) if code else str(error)
     return CannotListen(f"cannot listen on {address}: {reason}")
 
 
-def _errno_in(host: str, port: int) -> int:
-    """Ask the system what it has against this address, since the caller's error does not say; 0: nothing any more."""
+def _objection(host: str, port: int) -> OSError | None:
+    """What the system has against this address, since the caller's error does not say; None: nothing any more."""
     try:
         _bind(host, port).close()
     except OSError as error:
-        return error.errno or 0
-    return 0
+        return error
+    return None
 
 
 def _bind(host: str, port: int) -> socket.socket:

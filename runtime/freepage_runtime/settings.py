@@ -36,6 +36,19 @@ def parse_size(text: str | int) -> int:
     return int(size)
 
 
+_DURATION = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([a-z]*)\s*")
+_UNITS_S = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+
+
+def parse_duration(text: str | float) -> float:
+    """Seconds in ``"250ms"``, ``"30s"``, ``"5m"``, ``"1h"`` or a number; SettingError for anything else."""
+    match = _DURATION.fullmatch(str(text))
+    unit = _UNITS_S.get(match[2] or "s") if match else None
+    if match is None or unit is None:
+        raise SettingError(f"not a duration: {text!r} (write it like 30s, 250ms, 5m or 1h)")
+    return float(match[1]) * unit
+
+
 def format_size(size: int) -> str:
     """The largest binary unit that keeps the number short: ``67108864`` is ``64 MiB``, ``1536`` is ``1.5 KiB``."""
     if abs(size) < 1024:

@@ -32,7 +32,10 @@ def load_or_create(path: Path) -> str:
         return load(path)
     except FileNotFoundError:
         pass
-    descriptor, temporary = tempfile.mkstemp(prefix=".token-", dir=path.parent)  # mode 0600
+    try:
+        descriptor, temporary = tempfile.mkstemp(prefix=".token-", dir=path.parent)  # mode 0600
+    except OSError as error:
+        raise UserError(f"cannot make the token file {path}: {error.strerror}") from error
     try:
         with os.fdopen(descriptor, "w", encoding="ascii") as file:
             file.write(secrets.token_urlsafe(_TOKEN_BYTES) + "\n")
@@ -45,7 +48,13 @@ def load_or_create(path: Path) -> str:
 
 def load(path: Path) -> str:
     """The token in ``path``. Raises FileNotFoundError, or UserError when others may read it or it is no token."""
-    with path.open(encoding="ascii", errors="replace") as file:
+    try:
+        opened = path.open(encoding="ascii", errors="replace")
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise UserError(f"cannot read the token file {path}: {error.strerror}") from error
+    with opened as file:
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):
             raise UserError(f"the token file {path} is not a regular file")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -66,12 +68,36 @@ def test_an_export_that_the_server_does_not_have(export: Path) -> None:
         assert s.stop() == 0
 
 
+def test_a_mount_on_a_running_client_from_a_server_that_is_not_there(tmp_path: Path) -> None:
+    """A hard mount would try for ever, and with it the command that asked."""
+    with DaemonProcess("client", "--name", "c") as c:
+        c.wait_ready()
+        for source, reason in (("127.0.0.1:1:/export", "the server is unreachable"), ("nonsense", "is needed")):
+            command = [sys.executable, "-m", "freepage_lab.cli", "ctl", "mount", source, "/mnt", "--address", c.control]
+            run = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+            assert (run.returncode, run.stdout) == (1, "")
+            assert run.stderr.startswith("freepage: ") and reason in run.stderr and run.stderr.count("\n") == 1
+        assert c.stop() == 0
+
+
+def test_a_host_that_has_no_address(export: Path) -> None:
+    line = complaint(server(export, "--listen", "no.such.host.invalid:0"))
+    assert line == "freepage: cannot listen on no.such.host.invalid:0: no such host"
+
+
+def test_a_token_file_that_is_a_directory(export: Path, tmp_path: Path) -> None:
+    line = complaint(server(export, "--token-file", str(tmp_path)))
+    assert line == f"freepage: cannot read the token file {tmp_path}: Is a directory"
+
+
 def test_control_off_loopback_without_a_token(export: Path) -> None:
     assert "only with a token file" in complaint(server(export, "--control", "0.0.0.0:0"))
 
 
 def test_a_hook_rule_that_is_none(export: Path) -> None:
     assert "'walk'" in complaint(server(export, "--hook", "drop=walk"))
+    assert "'walk' is no removal path: choose truncate, " in complaint(server(export, "--hook", "walk=skip"))
+    assert "every needs a whole number" in complaint(server(export, "--hook", "drop=skip:every=often"))
 
 
 @pytest.mark.parametrize("mount", ["nonsense", "host:/export", "127.0.0.1:1:/export=/mnt,rsize=many"])

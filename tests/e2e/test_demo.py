@@ -29,7 +29,7 @@ KEYS = {
     "violations",
     "audit_agrees",
 }
-SMALL = ["--clients", "2", "--servers", "2", "--cache-mib", "1", "--seconds", "0"]
+SMALL = ["--clients", "2", "--servers", "2", "--cache", "1MiB", "--seconds", "0"]
 """Two clients, two servers, one round of the workload per phase."""
 
 TIMEOUT_S = 120

@@ -28,7 +28,6 @@ from freepage_lab.load.profile import (
     Size,
     load_profile,
     parse_profile,
-    parse_seconds,
     shipped,
 )
 from freepage_lab.load.program import VERBS
@@ -39,6 +38,7 @@ from freepage_lab.load.thresholds import parse_threshold
 from freepage_lab.load.view import LiveView, Look, PlainView, milliseconds, print_result
 from freepage_runtime.control_client import ControlError, DaemonInfo, Stats
 from freepage_runtime.errors import UserError
+from freepage_runtime.settings import parse_duration
 
 NAMES = (
     "stream", "random", "build", "maildir", "logs", "database", "checkout", "dirlist", "shared", "pressure",
@@ -122,7 +122,7 @@ def test_a_profile_that_is_not_there() -> None:
 
 @pytest.mark.parametrize(("text", "seconds"), [("250ms", 0.25), ("30s", 30), ("5m", 300), ("1.5h", 5400), (7, 7)])
 def test_durations(text: str | int, seconds: float) -> None:
-    assert parse_seconds(text) == seconds
+    assert parse_duration(text) == seconds
 
 
 @given(st.integers(1, 1 << 20), st.integers(0, 1 << 20), st.integers())

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
-import os
 import secrets
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
@@ -14,6 +12,7 @@ from itertools import chain
 from typing import Self
 
 from freepage_client.io import metrics
+from freepage_client.io.mounting import answers, mount
 from freepage_client.io.replace import change_pages
 from freepage_client.io.syscalls import SERVICE as SYS_SERVICE
 from freepage_client.io.syscalls import SysService
@@ -21,8 +20,6 @@ from freepage_client.io.transport import GrpcNetwork
 from freepage_client.machine import Machine
 from freepage_client.nfs.mountstats import render_mountstats
 from freepage_client.nfs.options import BadMountOption, parse_mount_options
-from freepage_proto.nfs3 import NullArgs
-from freepage_proto.rpc import AuthSys, CallHeader, Procedure, RpcError
 from freepage_runtime import procfs
 from freepage_runtime.auditor import Auditor
 from freepage_runtime.cache_metrics import MachineCollector, registry
@@ -30,7 +27,7 @@ from freepage_runtime.cache_status import CacheStatus
 from freepage_runtime.clock import LoopClock
 from freepage_runtime.control import ControlService
 from freepage_runtime.daemon import DaemonSettings, Frame, version
-from freepage_runtime.errors import SettingError, UserError
+from freepage_runtime.errors import SettingError
 from freepage_runtime.logs import fields
 from freepage_runtime.settings import format_size
 
@@ -38,9 +35,6 @@ log = logging.getLogger(__name__)
 
 SHUT_DOWN_S = 60.0
 """How long writing back and unmounting may take when the daemon is stopped."""
-
-PING_S = 2.0
-"""How long a server may take to say that it is there before we stop without it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -111,8 +105,8 @@ async def _be_client(settings: ClientSettings, frame: Frame, serve: Serve) -> No
 
     def facts() -> Iterator[tuple[str, str]]:
         yield "version", version()
-        for mount in machine.mounts:
-            yield f"mount {mount.mountpoint}", mount.source
+        for mounted in machine.mounts:
+            yield f"mount {mounted.mountpoint}", mounted.source
         yield "memory", "no limit" if settings.memory_bytes is None else format_size(settings.memory_bytes)
 
     auditor = Auditor(machine)
@@ -147,50 +141,10 @@ async def _be_client(settings: ClientSettings, frame: Frame, serve: Serve) -> No
         services=(SYS_SERVICE,),
     )
     for setting in settings.mounts:
-        await mount(machine, network, setting)
+        await mount(machine, setting.source, setting.mountpoint, setting.options)
         log.info("mounted", extra=fields(source=setting.source, mountpoint=setting.mountpoint))
     frame.watch(auditor)
     await serve(machine, sys_service, frame)
-
-
-async def mount(machine: Machine, network: GrpcNetwork, setting: MountSetting) -> None:
-    """Mount, or raise a UserError that says why not.
-
-    A hard mount would try for ever. Like mount.nfs, we first ask whether anybody is there.
-    """
-    server = setting.source.partition(":/")[0]
-    try:
-        await _ping(machine, server)
-        await machine.mount(setting.source, setting.mountpoint, setting.options)
-    except RpcError as error:
-        raise UserError(f"cannot mount {setting.source}: server {server} is unreachable ({error})") from error
-    except (OSError, BadMountOption) as error:
-        number = error.errno if isinstance(error, OSError) else None
-        reason = {
-            errno.ENOENT: "the server has no such export",
-            errno.EACCES: "access denied by the server (is the export there?)",
-        }.get(number or 0, os.strerror(number) if number else str(error))
-        raise UserError(f"cannot mount {setting.source} on {setting.mountpoint}: {reason}") from error
-
-
-async def _ping(machine: Machine, server: str) -> None:
-    """NULL, on nobody's account. Raises RpcError."""
-    transport = machine.network.connect(server)
-    try:
-        header = CallHeader(machine.hostname, machine.boot_instance, 0, AuthSys(0, 0, (), machine.hostname))
-        await transport.call(Procedure.MOUNT_NULL, header, NullArgs())
-    finally:
-        await transport.close()
-
-
-async def answers(machine: Machine, server: str) -> bool:
-    """Whether a server is there: a hard mount would wait for it for ever."""
-    try:
-        async with asyncio.timeout(PING_S):
-            await _ping(machine, server)
-    except (RpcError, TimeoutError):
-        return False
-    return True
 
 
 async def _shut_down(machine: Machine, network: GrpcNetwork, sys_service: SysService) -> None:

@@ -17,10 +17,12 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import grpc.aio
 
+from freepage_client.io.mounting import CannotMount, mount
 from freepage_proto import convert
 from freepage_proto.nfs3 import FType3
-from freepage_proto.rpc import RpcError, RpcGarbageArgs
+from freepage_proto.rpc import RpcGarbageArgs
 from freepage_proto.v1 import syscalls_pb2 as pb
+from freepage_runtime.errors import UserError
 from freepage_runtime.logs import fields
 
 if TYPE_CHECKING:
@@ -253,11 +255,11 @@ class SysService:
 
     async def _mount(self, request: pb.SysMountRequest, context: Context) -> pb.SysMountResponse:
         try:
-            await self._to_its_end(self._machine.mount(request.source, request.mountpoint, request.options))
-        except (OSError, ValueError, RpcError) as error:
+            await self._to_its_end(mount(self._machine, request.source, request.mountpoint, request.options))
+        except UserError as error:
             log.info("mount failed", extra=fields(source=request.source, mountpoint=request.mountpoint, error=error))
-            number = error.errno if isinstance(error, OSError) else None
-            return pb.SysMountResponse(error=number or errno.EINVAL, message=str(error))
+            number = error.number if isinstance(error, CannotMount) else errno.EINVAL
+            return pb.SysMountResponse(error=number, message=str(error))
         log.info("mounted", extra=fields(source=request.source, mountpoint=request.mountpoint))
         return pb.SysMountResponse()
 

@@ -30,6 +30,7 @@ from freepage_proto.rpc import (
 )
 from freepage_runtime import credentials
 from freepage_runtime.histogram import LatencyHistogram
+from freepage_runtime.reasons import brief
 from freepage_runtime.settings import Address, parse_address
 from freepage_runtime.tls import TlsFiles
 
@@ -240,4 +241,4 @@ def _translate(error: grpc.aio.AioRpcError, address: Address) -> RpcError:
         # gRPC calls a stream that broke in the middle INTERNAL or UNKNOWN, as it calls a server's failure. To give a
         # call up that may be repeated would make a hard mount lose data.
         kind = RpcSystemError if details.startswith(SERVERS_OWN) else RpcConnectionLost
-    return kind(f"{address}: {details}")
+    return kind(f"{address}: {brief(details)}")

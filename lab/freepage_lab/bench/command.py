@@ -16,6 +16,7 @@ from freepage_lab.bench.machine import machine
 from freepage_lab.bench.measure import choose_cores
 from freepage_lab.bench.report import markdown, print_report
 from freepage_lab.bench.row import ROUNDS, Bench, Plan
+from freepage_lab.outputs import check_output, write_output
 from freepage_runtime.errors import UserError
 
 LEAST_ROUNDS = 7
@@ -37,8 +38,7 @@ def bench(
     if rounds < LEAST_ROUNDS and not tiny:
         raise UserError(f"{rounds} rounds are too few to mean anything: take {LEAST_ROUNDS} or more")
     chosen = choose(groups)
-    if json_file is not None and not json_file.parent.is_dir():
-        raise UserError(f"cannot write {json_file}: there is no directory {json_file.parent}")
+    check_output(json_file)
     if console is None:
         console = Console()
         if not console.is_terminal and "COLUMNS" not in os.environ:
@@ -48,11 +48,7 @@ def bench(
         console.print(markdown(outcomes), markup=False, highlight=False, soft_wrap=True)
     else:
         print_report(console, outcomes)
-    if json_file is not None:
-        try:
-            json_file.write_text(json.dumps(to_json(outcomes), indent=1) + "\n")
-        except OSError as error:
-            raise UserError(f"cannot write {json_file}: {error.strerror}") from None
+    write_output(json_file, json.dumps(to_json(outcomes), indent=1) + "\n")
     return outcomes
 
 

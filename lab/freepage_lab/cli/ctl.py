@@ -13,7 +13,7 @@ from freepage_lab.cli.options import (
     NameOption,
     RoleOption,
     TokenOption,
-    size_or_none,
+    memory_or_none,
 )
 
 
@@ -29,9 +29,7 @@ class PageChange(StrEnum):
 def ctl_hooks(
     rules: Annotated[
         list[str] | None,
-        typer.Argument(
-            metavar="[RULE]...", help="PATH=run, PATH=skip, PATH=skip:every=3, all=run. None: show the policy."
-        ),
+        typer.Argument(metavar="RULE", help="PATH=run, PATH=skip, PATH=skip:every=3, all=run. None: show the policy."),
     ] = None,
     address: AddressOption = [],  # noqa: B006
     name: NameOption = [],  # noqa: B006
@@ -46,7 +44,9 @@ def ctl_hooks(
 
 @ctl.command("drop-caches")
 def ctl_drop_caches(
-    what: Annotated[int, typer.Argument(min=1, max=3, help="1: clean pages; 2: dentries and inodes; 3: both.")] = 1,
+    what: Annotated[
+        int, typer.Argument(metavar="WHAT", min=1, max=3, help="1: clean pages; 2: dentries and inodes; 3: both.")
+    ] = 1,
     address: AddressOption = [],  # noqa: B006
     name: NameOption = [],  # noqa: B006
     role: RoleOption = None,
@@ -82,16 +82,17 @@ def ctl_resize(
     """Change the memory limit; pages over the new one are reclaimed at once."""
     from freepage_lab import admin
 
-    admin.resize(admin.Choice(address, name, role, token_file), size_or_none(size))
+    admin.resize(admin.Choice(address, name, role, token_file), memory_or_none(size))
 
 
 @ctl.command("replace")
 def ctl_replace(
-    path: Annotated[str, typer.Argument(help="Absolute path of a file in the client's mounts.")],
-    first: Annotated[int, typer.Option("--first", min=0, help="Index of the first page.")] = 0,
-    count: Annotated[int, typer.Option("--count", min=1, help="How many pages.")] = 1,
+    path: Annotated[str, typer.Argument(metavar="PATH", help="Absolute path of a file in the client's mounts.")],
+    first: Annotated[int, typer.Option("--first", metavar="INDEX", min=0, help="Index of the first page.")] = 0,
+    count: Annotated[int, typer.Option("--count", metavar="N", min=1, help="How many pages.")] = 1,
     change: Annotated[
-        PageChange, typer.Option("--how", help="Or move contents and objects, or take pages out as bad memory.")
+        PageChange,
+        typer.Option("--how", metavar="HOW", help="replace; migrate: move contents and objects; poison: bad memory."),
     ] = PageChange.REPLACE,
     address: AddressOption = [],  # noqa: B006
     name: NameOption = [],  # noqa: B006
@@ -108,7 +109,7 @@ def ctl_fault(
     fault: Annotated[
         str | None,
         typer.Argument(
-            metavar="[FAULT]", help="NAME[:path=P][:every=N][:probability=X][:index=A-B], or off. None: show all."
+            metavar="FAULT", help="NAME[:path=P][:every=N][:probability=X][:index=A-B], or off. None: show all."
         ),
     ] = None,
     address: AddressOption = [],  # noqa: B006
@@ -142,7 +143,7 @@ def ctl_locks(
 def ctl_mount(
     source: Annotated[str, typer.Argument(metavar="HOST:PORT:/EXPORT", help="What to mount.")],
     mountpoint: Annotated[str, typer.Argument(metavar="/MNT", help="Where.")],
-    options: Annotated[str, typer.Option("-o", "--options", help="As in nfs(5).")] = "",
+    options: Annotated[str, typer.Option("--options", "-o", metavar="OPTIONS", help="As in nfs(5).")] = "",
     address: AddressOption = [],  # noqa: B006
     name: NameOption = [],  # noqa: B006
     token_file: TokenOption = None,

@@ -28,7 +28,8 @@ from freepage_lab.cli.options import (
     TlsServerNameOption,
     TokenOption,
     address_or_none,
-    size_or_none,
+    daemon_name,
+    memory_or_none,
 )
 
 
@@ -44,7 +45,7 @@ def server(
         list[Path], typer.Option("--config", metavar="FILE", help="TOML file of exports (repeatable).")
     ] = [],  # noqa: B006
     check: Annotated[bool, typer.Option("--check", help="Look the exports over, print them, and end.")] = False,
-    name: Annotated[str, typer.Option("--name", help="Name in the registry and in logs.")] = "server",
+    name: Annotated[str, typer.Option("--name", metavar="NAME", help="Name in freepage ps and in logs.")] = "server",
     listen: Annotated[
         str, typer.Option("--listen", metavar="HOST:PORT", help="Where NFS listens; port 0: any.")
     ] = "127.0.0.1:2049",
@@ -70,12 +71,12 @@ def server(
     cache: CacheOption = "256MiB",
     hook: HookOption = [],  # noqa: B006
     strict: StrictOption = False,
-    audit_every: AuditOption = 0.0,
+    audit_every: AuditOption = "0",
     seed: SeedOption = None,
-    max_calls: Annotated[int, typer.Option("--max-calls", min=1, help="Calls executed at a time.")] = 64,
+    max_calls: Annotated[int, typer.Option("--max-calls", metavar="N", min=1, help="Calls executed at a time.")] = 64,
     stop_grace: Annotated[
-        float, typer.Option("--stop-grace", metavar="SECONDS", min=0.0, help="Longest time to finish and write out.")
-    ] = 8.0,
+        str, typer.Option("--stop-grace", metavar="TIME", help="Longest time to finish and write out at the end.")
+    ] = "8s",
     tune_malloc: MallocOption = True,
     ops: OpsOption = None,
     log_level: LogLevelOption = "info",
@@ -85,7 +86,7 @@ def server(
 ) -> None:
     """Export directories over gRPC, until Ctrl-C or SIGTERM."""
     from freepage_runtime.daemon import run
-    from freepage_runtime.settings import parse_address
+    from freepage_runtime.settings import parse_address, parse_duration
     from freepage_runtime.tls import TlsSettings
     from freepage_server.io.daemon import ServerSettings, run_server
     from freepage_server.io.exports import ExportSetting, check_exports, load_exports
@@ -101,7 +102,7 @@ def server(
             typer.echo(line)
         raise typer.Exit
     settings = ServerSettings(
-        name=name,
+        name=daemon_name(name),
         exports=tuple(exports),
         listen=parse_address(listen),
         state=state,
@@ -110,13 +111,13 @@ def server(
         metrics=address_or_none(metrics),
         token_file=token_file,
         tls=tls,
-        memory_bytes=size_or_none(cache),
+        memory_bytes=memory_or_none(cache),
         hook_policy=tuple(hook),
         strict=strict,
-        audit_every_s=audit_every,
+        audit_every_s=parse_duration(audit_every),
         seed=seed,
         max_calls=max_calls,
-        stop_grace_s=stop_grace,
+        stop_grace_s=parse_duration(stop_grace),
         tune_malloc=tune_malloc,
         ops=ops,
         log_level=log_level,
@@ -138,7 +139,7 @@ def client(
         ),
     ] = [],  # noqa: B006
     name: Annotated[
-        str | None, typer.Option("--name", help="Host name of the client (default: this machine's).")
+        str | None, typer.Option("--name", metavar="NAME", help="Host name of the client (default: this machine's).")
     ] = None,
     control: ControlOption = "127.0.0.1:0",
     metrics: MetricsOption = "127.0.0.1:0",
@@ -150,7 +151,7 @@ def client(
     cache: CacheOption = "256MiB",
     hook: HookOption = [],  # noqa: B006
     strict: StrictOption = False,
-    audit_every: AuditOption = 0.0,
+    audit_every: AuditOption = "0",
     seed: SeedOption = None,
     share_channels: Annotated[
         bool, typer.Option("--share-channels/--own-channels", help="One connection per server for all mounts.")
@@ -167,20 +168,20 @@ def client(
 
     from freepage_client.io.daemon import ClientSettings, MountSetting, run_client
     from freepage_runtime.daemon import run
-    from freepage_runtime.settings import parse_address
+    from freepage_runtime.settings import parse_address, parse_duration
     from freepage_runtime.tls import TlsSettings
 
     settings = ClientSettings(
-        name=name or socket.gethostname(),
+        name=socket.gethostname() if name is None else daemon_name(name),
         mounts=tuple(MountSetting.parse(text) for text in mount),
         control=parse_address(control),
         metrics=address_or_none(metrics),
         token_file=token_file,
         tls=TlsSettings.given(tls_cert, tls_key, tls_ca, tls_server_name),
-        memory_bytes=size_or_none(cache),
+        memory_bytes=memory_or_none(cache),
         hook_policy=tuple(hook),
         strict=strict,
-        audit_every_s=audit_every,
+        audit_every_s=parse_duration(audit_every),
         seed=seed,
         share_channels=share_channels,
         tune_malloc=tune_malloc,
@@ -209,7 +210,9 @@ def mount(
         bool | None,
         typer.Option("--allow-other/--no-allow-other", help="Let other users in (default: when root mounts)."),
     ] = None,
-    name: Annotated[str | None, typer.Option("--name", help="Host name of the client (default: DIR-PID).")] = None,
+    name: Annotated[
+        str | None, typer.Option("--name", metavar="NAME", help="Host name of the client (default: DIR-PID).")
+    ] = None,
     control: ControlOption = "127.0.0.1:0",
     metrics: MetricsOption = "127.0.0.1:0",
     token_file: TokenOption = None,
@@ -246,12 +249,12 @@ def mount(
         options=fuse,
         allow_other=allow_other,
         client=ClientSettings(
-            name=name or "",
+            name="" if name is None else daemon_name(name),
             control=parse_address(control),
             metrics=address_or_none(metrics),
             token_file=token_file,
             tls=TlsSettings.given(tls_cert, tls_key, tls_ca, tls_server_name),
-            memory_bytes=size_or_none(cache),
+            memory_bytes=memory_or_none(cache),
             hook_policy=tuple(hook),
             strict=strict,
             seed=seed,

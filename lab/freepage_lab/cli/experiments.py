@@ -21,15 +21,13 @@ from freepage_lab.cli.options import (
 
 @app.command(rich_help_panel=PANEL_LAB)
 def demo(
-    clients: Annotated[int, typer.Option("--clients", min=2, max=64, help="Client processes.")] = 3,
-    servers: Annotated[int, typer.Option("--servers", min=1, max=16, help="Server processes.")] = 2,
-    cache_mib: Annotated[
-        int, typer.Option("--cache-mib", min=1, max=4096, help="Page cache of each process in MiB.")
-    ] = 4,
+    clients: Annotated[int, typer.Option("--clients", metavar="N", min=2, max=64, help="Client processes.")] = 3,
+    servers: Annotated[int, typer.Option("--servers", metavar="N", min=1, max=16, help="Server processes.")] = 2,
+    cache: Annotated[str, typer.Option("--cache", metavar="SIZE", help="Page cache of each process.")] = "4MiB",
     seconds: Annotated[
-        float, typer.Option("--seconds", min=0.0, help="Least duration of each of the four phases.")
+        float, typer.Option("--seconds", metavar="S", min=0.0, help="Least duration of each of the four phases.")
     ] = 8.0,
-    seed: Annotated[int, typer.Option("--seed", help="Seed of the workload.")] = 1,
+    seed: Annotated[int, typer.Option("--seed", metavar="N", help="Seed of the workload.")] = 1,
     json_file: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Write the figures there as well.")
     ] = None,
@@ -42,8 +40,9 @@ def demo(
     """A real cluster on this machine: the hook at work, and the leak when it is skipped."""
     from freepage_lab.demo.command import Options
     from freepage_lab.demo.command import demo as run_demo
+    from freepage_runtime.settings import parse_size
 
-    options = Options(clients, servers, cache_mib, seconds, seed, json_file, hold, export)
+    options = Options(clients, servers, parse_size(cache), seconds, seed, json_file, hold, export)
     raise typer.Exit(0 if run_demo(options) else 1)
 
 
@@ -51,15 +50,15 @@ def demo(
 def conform(
     workloads: Annotated[Path, typer.Option("--workloads", metavar="DIR", help="Directory of NAME.json workloads.")],
     truth: Annotated[Path, typer.Option("--truth", metavar="DIR", help="Directory of NAME.json recordings.")],
-    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Only these workloads.")] = None,
+    names: Annotated[list[str] | None, typer.Argument(metavar="NAME", help="Only these workloads.")] = None,
     json_file: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Write the comparison there as well.")
     ] = None,
     transport: Annotated[
-        str, typer.Option("--transport", help="sim (virtual time) or grpc (real servers, real time).")
+        str, typer.Option("--transport", metavar="WIRE", help="sim (virtual time) or grpc (real servers, real time).")
     ] = "sim",
     jobs: Annotated[
-        int | None, typer.Option("--jobs", "-j", min=1, help="Workloads at a time (default: processors).")
+        int | None, typer.Option("--jobs", "-j", metavar="N", min=1, help="Workloads at a time (default: processors).")
     ] = None,
 ) -> None:
     """Run workloads and compare, call for call, with what a real Linux client did."""
@@ -71,9 +70,11 @@ def conform(
 
 @app.command(rich_help_panel=PANEL_LAB)
 def story(
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Without one: the list.")] = None,
-    files: Annotated[int, typer.Option("--files", min=1, help="Files in the directory that is listed.")] = 110,
-    listings: Annotated[int, typer.Option("--listings", min=1, help="How often it is listed.")] = 3,
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="Which one; without: the list.")] = None,
+    files: Annotated[
+        int, typer.Option("--files", metavar="N", min=1, help="Files in the directory that is listed.")
+    ] = 110,
+    listings: Annotated[int, typer.Option("--listings", metavar="N", min=1, help="How often it is listed.")] = 3,
     json_output: JsonFlag = False,
 ) -> None:
     """Replay a leak from the kernel's own history, with its published numbers."""
@@ -84,7 +85,10 @@ def story(
 
 @app.command(rich_help_panel=PANEL_LAB)
 def bench(
-    groups: Annotated[list[str] | None, typer.Argument(metavar="[GROUP]...", help="Only these groups.")] = None,
+    groups: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="GROUP", help="Only these: hit, insert, lru, memory, wire, client, server, mount."),
+    ] = None,
     json_file: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Write the figures there as well.")
     ] = None,
@@ -103,9 +107,14 @@ def bench(
 
 @app.command(rich_help_panel=PANEL_LAB)
 def soak(
-    parts: Annotated[list[str] | None, typer.Argument(metavar="[PART]...", help="Only these parts.")] = None,
-    seed: Annotated[int | None, typer.Option("--seed", help="Repeats a run (default: by chance, and printed).")] = None,
-    scale: Annotated[float, typer.Option("--scale", min=0.001, help="1 is the full length.")] = 1.0,
+    parts: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="PART", help="Only these: clients, confinement, crash, crowd, fuzz, network."),
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option("--seed", metavar="N", help="Repeats a run (default: by chance, and printed).")
+    ] = None,
+    scale: Annotated[float, typer.Option("--scale", metavar="X", min=0.001, help="1 is the full length.")] = 1.0,
     json_file: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Write the figures there as well.")
     ] = None,
@@ -119,7 +128,7 @@ def soak(
 @app.command(rich_help_panel=PANEL_LAB)
 def load(
     profile: Annotated[
-        str | None, typer.Argument(metavar="[PROFILE|FILE.toml]", help="What to do; --list shows the profiles.")
+        str | None, typer.Argument(metavar="PROFILE|FILE.toml", help="What to do; --list shows the profiles.")
     ] = None,
     address: AddressOption = [],  # noqa: B006
     name: NameOption = [],  # noqa: B006
@@ -133,16 +142,19 @@ def load(
     duration: Annotated[
         str | None, typer.Option("--duration", metavar="TIME|forever", help="30s, 5m, 1h; default: the profile's.")
     ] = None,
-    operations: Annotated[int | None, typer.Option("--operations", min=1, help="End after so many instead.")] = None,
+    operations: Annotated[
+        int | None, typer.Option("--operations", metavar="N", min=1, help="End after so many instead.")
+    ] = None,
     rate: Annotated[
-        float | None, typer.Option("--rate", min=0.0, help="Open loop: operations a second, all together; 0: closed.")
+        float | None,
+        typer.Option("--rate", metavar="N", min=0.0, help="Open loop: operations a second, all together; 0: closed."),
     ] = None,
     workers: Annotated[
-        int | None, typer.Option("--workers", "-w", min=1, max=1024, help="Programs on each client.")
+        int | None, typer.Option("--workers", "-w", metavar="N", min=1, max=1024, help="Programs on each client.")
     ] = None,
     think: Annotated[str | None, typer.Option("--think", metavar="TIME", help="Mean pause between operations.")] = None,
     verify: Annotated[bool | None, typer.Option("--verify/--no-verify", help="Check what is read.")] = None,
-    processes: Annotated[int, typer.Option("--processes", min=1, max=64, help="Generator processes.")] = 1,
+    processes: Annotated[int, typer.Option("--processes", metavar="N", min=1, max=64, help="Generator processes.")] = 1,
     seed: SeedOption = None,
     wait: Annotated[str, typer.Option("--wait", metavar="TIME", help="How long clients may take to answer.")] = "0s",
     metrics: MetricsOption = "none",
@@ -164,17 +176,21 @@ def load(
     from rich.console import Console
 
     from freepage_lab.load import command
-    from freepage_lab.load.profile import load_profile, parse_seconds
+    from freepage_lab.load.profile import load_profile
+    from freepage_runtime.errors import SettingError
+    from freepage_runtime.settings import parse_duration
 
     if list_ or profile is None:
         command.list_profiles(Console(highlight=False))
-        raise typer.Exit(0 if list_ else 2)
+        if list_:
+            raise typer.Exit
+        raise SettingError("say which of these profiles, or a FILE.toml of your own")
     if show:
         typer.echo(load_profile(profile).source, nl=False)
         raise typer.Exit
     options = command.Options(
         profile=profile,
-        where=command.make_where(address, name, discover),
+        where=command.make_where(address, name, discover, demo),
         token_file=token_file,
         path=path,
         seed=seed,
@@ -185,7 +201,7 @@ def load(
         think=think,
         verify=verify,
         processes=processes,
-        wait_s=parse_seconds(wait),
+        wait_s=parse_duration(wait),
         metrics=address_or_none(metrics),
         json_file=json_file,
         csv_file=csv_file,
@@ -198,9 +214,9 @@ def load(
 
 @app.command(rich_help_panel=PANEL_LAB)
 def report(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE.json...", help="What commands wrote with --json.")],
+    files: Annotated[list[Path], typer.Argument(metavar="FILE.json", help="What commands wrote with --json.")],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The page.")] = Path("report.html"),
-    title: Annotated[str, typer.Option("--title", help="Its heading.")] = "freepage",
+    title: Annotated[str, typer.Option("--title", metavar="TEXT", help="Its heading.")] = "freepage",
 ) -> None:
     """Make one HTML file with plots, to be mailed, of what demo, load, conform, bench and soak wrote with --json."""
     from freepage_lab.report.command import report as make_report

@@ -38,11 +38,11 @@ def top(
     json_output: JsonFlag = False,
 ) -> None:
     """Watch clients and servers live: hit ratio, pages, calls, evictions, orphans by path."""
-    from freepage_lab.load.profile import parse_seconds
     from freepage_lab.top.command import check_interval
     from freepage_lab.top.command import top as run_top
+    from freepage_runtime.settings import parse_duration
 
-    seconds = check_interval(parse_seconds(interval))
+    seconds = check_interval(parse_duration(interval))
     run_top(address, name, role, token_file, sort=sort, interval_s=seconds, once=once, as_json=json_output)
 
 
@@ -100,17 +100,14 @@ def vmstat(
     context_settings={"allow_interspersed_args": False, "ignore_unknown_options": True},
 )
 def proc_exec(
-    command: Annotated[
-        list[str], typer.Argument(metavar="-- COMMAND [ARGUMENT]...", help="nfsiostat 1, mountstats, ...")
-    ],
+    command: Annotated[list[str], typer.Argument(metavar="-- COMMAND", help="nfsiostat 1, mountstats, ...")],
     address: AddressOption = [],  # noqa: B006
     name: NameOption = [],  # noqa: B006
     role: RoleOption = None,
     token_file: TokenOption = None,
 ) -> None:
     """Run a command that finds a client's mountstats, slabinfo, meminfo and vmstat in /proc."""
+    from freepage_lab.daemons import load_token
     from freepage_lab.procexec.command import proc_exec as run_command
-    from freepage_runtime import token
 
-    secret = None if token_file is None else token.load(token_file)
-    raise typer.Exit(run_command(command, address, name, role, token=secret))
+    raise typer.Exit(run_command(command, address, name, role, token=load_token(token_file)))

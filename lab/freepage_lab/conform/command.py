@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from freepage_lab.conform.compare import Comparison
 from freepage_lab.conform.report import print_report, table
 from freepage_lab.conform.suite import Report, Transport, load_cases, run_cases
+from freepage_lab.outputs import check_output, write_output
 from freepage_runtime.errors import UserError
 
 
@@ -28,6 +29,7 @@ def conform(
 ) -> bool:
     """Whether all compared cells are equal. Raises UserError for what cannot be run."""
     over = _transport(transport)
+    check_output(json_file)
     if console is None:
         console = Console()
         if not console.is_terminal and "COLUMNS" not in os.environ:
@@ -57,11 +59,7 @@ def conform(
     report.comparisons.sort(key=lambda comparison: comparison.workload)
     console.print(table(finished, console.width))
     print_report(console, report)
-    if json_file is not None:
-        try:
-            json_file.write_text(json.dumps(report.to_json(), indent=1) + "\n")
-        except OSError as error:
-            raise UserError(f"cannot write {json_file}: {error.strerror}") from None
+    write_output(json_file, json.dumps(report.to_json(), indent=1) + "\n")
     return report.all_equal
 
 

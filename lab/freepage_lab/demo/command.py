@@ -23,14 +23,15 @@ from freepage_lab.demo.timeline import Timeline
 from freepage_lab.demo.tree import Tree, check_source, copy_tree
 from freepage_lab.demo.view import LiveView, Look, PlainView, View, print_summary
 from freepage_lab.demo.workload import Host, Workload
+from freepage_lab.outputs import check_output, write_output
 from freepage_runtime.control_client import ControlClient, Stats
 from freepage_runtime.errors import UserError
 from freepage_runtime.process import stop_on_signals
+from freepage_runtime.settings import format_size
 
 LOOK_EVERY_S = 0.25
 EXPORT = "/export"
-SERVER_CACHE_SHARE = 1
-"""A server's cache is as large as a client's: it overflows as well."""
+LEAST_CACHE_BYTES = 1 << 20
 INTERRUPTED = 130
 """The shell's exit code for Ctrl-C."""
 
@@ -47,7 +48,7 @@ class Options:
 
     clients: int = 3
     servers: int = 2
-    cache_mib: int = 4
+    cache_bytes: int = 4 << 20
     seconds: float = 8.0
     seed: int = 1
     json_file: Path | None = None
@@ -59,8 +60,9 @@ def demo(options: Options, console: Console | None = None) -> bool:
     """Whether every phase behaved. Raises UserError; whatever happens, no process and no directory stays behind."""
     console = console if console is not None else Console()
     source = check_source(options.export)
-    if options.json_file is not None and not options.json_file.absolute().parent.is_dir():
-        raise UserError(f"--json {options.json_file}: there is no such directory")
+    if options.cache_bytes < LEAST_CACHE_BYTES:
+        raise UserError(f"--cache: at least {format_size(LEAST_CACHE_BYTES)}, or the files in use do not fit")
+    check_output(options.json_file)
     with _temporary_directory() as directory:
         return asyncio.run(_until_stopped(_Demo(options, console, source, directory)))
 
@@ -101,7 +103,7 @@ class _Demo:
         self._console = console
         self._source = source
         self._directory = directory
-        self._cache_bytes = options.cache_mib << 20
+        self._cache_bytes = options.cache_bytes
         self._hosts: list[Host] = []
         self._workloads: list[Workload] = []
         self._servers: list[tuple[str, ControlClient]] = []
@@ -188,14 +190,14 @@ class _Demo:
     def _server_arguments(self, name: str, tree: Tree) -> list[str]:
         return [
             "server", "--name", name, "--export", f"{tree.root}:{EXPORT}",
-            "--cache", f"{self._options.cache_mib * SERVER_CACHE_SHARE}MiB",
+            "--cache", str(self._cache_bytes),
             "--listen", "127.0.0.1:0", "--control", "127.0.0.1:0", "--metrics", "127.0.0.1:0",
             "--seed", str(self._options.seed), "--log-level", "warning",
         ]  # fmt: skip
 
     def _client_arguments(self, name: str, servers: Sequence[Member], mountpoints: Sequence[str]) -> list[str]:
         arguments = [
-            "client", "--name", name, "--cache", f"{self._options.cache_mib}MiB",
+            "client", "--name", name, "--cache", str(self._cache_bytes),
             "--control", "127.0.0.1:0", "--metrics", "127.0.0.1:0",
             "--seed", str(self._options.seed), "--log-level", "warning",
         ]  # fmt: skip
@@ -277,17 +279,12 @@ class _Demo:
         return [(host.name, one) for host, one in zip(self._hosts, stats, strict=True)]
 
     def _write_json(self) -> None:
-        if self._options.json_file is None:
-            return
         report = {
             "phases": [result.to_json() for result in self._results],
             "ok": self.finished,
             "timeline": self._timeline.to_json(),
         }
-        try:
-            self._options.json_file.write_text(json.dumps(report, indent=1) + "\n")
-        except OSError as error:
-            raise UserError(f"--json {self._options.json_file}: {error.strerror}") from None
+        write_output(self._options.json_file, json.dumps(report, indent=1) + "\n")
 
 
 async def _on(workload: Workload, work: Awaitable[None]) -> None:

@@ -21,7 +21,7 @@ from freepage_lab.load import metrics
 from freepage_lab.load.child import ChildGenerator
 from freepage_lab.load.generator import ENDS_S, Generator, Plan, all_or_stop, explain
 from freepage_lab.load.meter import Growth, Meter
-from freepage_lab.load.profile import Profile, load_profile, parse_seconds, shipped
+from freepage_lab.load.profile import Profile, load_profile, shipped
 from freepage_lab.load.result import Result, examples, knows
 from freepage_lab.load.status import LoadStatus
 from freepage_lab.load.tally import Tally
@@ -39,12 +39,13 @@ from freepage_lab.load.targets import (
 from freepage_lab.load.thresholds import Threshold, parse_threshold
 from freepage_lab.load.timeline import Timeline
 from freepage_lab.load.view import LiveView, Look, PlainView, print_result
+from freepage_lab.outputs import check_output, write_output
 from freepage_runtime.cache_metrics import metrics_page
 from freepage_runtime.control_client import ControlError, DaemonInfo
 from freepage_runtime.errors import UserError
 from freepage_runtime.httpd import HttpServer, text_page
 from freepage_runtime.process import StopEvent, stop_on_signals
-from freepage_runtime.settings import Address
+from freepage_runtime.settings import Address, parse_duration
 from freepage_runtime.status_page import page_routes
 
 LOOK_EVERY_S = 0.5
@@ -113,9 +114,8 @@ def load(options: Options, console: Console | None = None) -> int:
     thresholds = [
         parse_threshold(text, lambda name: knows(profile, name), examples(profile)) for text in options.fail_if
     ]
-    for option, file in (("--json", options.json_file), ("--csv", options.csv_file)):
-        if file is not None and not file.absolute().parent.is_dir():
-            raise UserError(f"{option} {file}: there is no such directory")
+    check_output(options.json_file)
+    check_output(options.csv_file)
     if options.demo:
         result = asyncio.run(_with_own_cluster(profile, options, console))
     else:
@@ -167,14 +167,9 @@ def _complaint(threshold: Threshold, figures: dict[str, float | None]) -> str:
 
 
 def _write(options: Options, result: Result, crossed: Sequence[Threshold]) -> None:
-    try:
-        if options.json_file is not None:
-            report = result.to_json() | {"failed_if": [threshold.text for threshold in crossed]}
-            options.json_file.write_text(json.dumps(report, indent=1) + "\n")
-        if options.csv_file is not None:
-            options.csv_file.write_text(result.to_csv())
-    except OSError as error:
-        raise UserError(f"cannot write {error.filename}: {error.strerror}") from error
+    report = result.to_json() | {"failed_if": [threshold.text for threshold in crossed]}
+    write_output(options.json_file, json.dumps(report, indent=1) + "\n")
+    write_output(options.csv_file, result.to_csv())
 
 
 def list_profiles(console: Console) -> None:
@@ -191,11 +186,11 @@ def adjust(profile: Profile, options: Options) -> Profile:
         if getattr(options, name) is not None
     }
     if options.think is not None:
-        changes["think_s"] = parse_seconds(options.think)
+        changes["think_s"] = parse_duration(options.think)
     if options.operations is not None:
         changes |= {"operations": options.operations, "duration_s": None}
     if options.duration is not None:
-        changes["duration_s"] = None if options.duration == "forever" else parse_seconds(options.duration)
+        changes["duration_s"] = None if options.duration == "forever" else parse_duration(options.duration)
         if options.operations is None:
             changes["operations"] = None
     return dataclasses.replace(profile, **changes)
@@ -504,8 +499,10 @@ async def _all(work: Any) -> None:
     await asyncio.gather(*work)
 
 
-def make_where(addresses: Sequence[str], names: Sequence[str], discover: str | None) -> Where:
+def make_where(addresses: Sequence[str], names: Sequence[str], discover: str | None, demo: bool) -> Where:
     """Raises UserError when the options contradict each other."""
+    if demo and (discover is not None or addresses or names):
+        raise UserError("--demo starts the clients itself: leave --address, --name and --discover out")
     if discover is not None and (addresses or names):
         raise UserError("--discover finds the clients itself: leave --address and --name out")
     found = None if discover is None else parse_discover(discover)

@@ -43,7 +43,7 @@ from pathlib import Path
 from typing import Any
 
 from freepage_runtime.errors import UserError
-from freepage_runtime.settings import format_size, parse_size
+from freepage_runtime.settings import format_size, parse_duration, parse_size
 
 PAGE_SIZE = 4096
 NAME = re.compile(r"[a-z][a-z0-9_-]{0,31}")
@@ -246,18 +246,6 @@ class _Table:
             raise UserError(f"{self._place}{next(iter(self._data))}: no such setting")
 
 
-_UNITS_S = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
-
-
-def parse_seconds(text: str | float) -> float:
-    """Seconds in ``"250ms"``, ``"30s"``, ``"5m"``, ``"1h"`` or a number. Raises UserError."""
-    match = re.fullmatch(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([a-z]*)\s*", str(text))
-    unit = _UNITS_S.get(match[2] or "s") if match else None
-    if match is None or unit is None:
-        raise UserError(f"not a duration: {text!r} (write it like 30s, 250ms, 5m or 1h)")
-    return float(match[1]) * unit
-
-
 def _profile(data: dict[str, Any], name: str, text: str) -> Profile:
     table = _Table(data, "")
     about = table.take("about", str, "", "text")
@@ -275,8 +263,8 @@ def _profile(data: dict[str, Any], name: str, text: str) -> Profile:
         mix=mix,
         seed=table.number("seed", 0, 0) if "seed" in data else None,
         workers=table.number("workers", 1, 1, 1024),
-        duration_s=parse_seconds(table.take("duration", (str, int, float), "30s", "a duration")),
-        think_s=parse_seconds(table.take("think", (str, int, float), 0, "a duration")),
+        duration_s=parse_duration(table.take("duration", (str, int, float), "30s", "a duration")),
+        think_s=parse_duration(table.take("think", (str, int, float), 0, "a duration")),
         rate=table.number("rate", 0, 0, whole=False),
         arrivals=table.choice("arrivals", "random", ("random", "constant")),
         verify=table.take("verify", bool, True, "true or false"),

@@ -12,6 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from freepage_lab.outputs import check_output
 from freepage_lab.report import plots
 from freepage_lab.report.of import bench, conform, demo, load, soak
 from freepage_lab.report.page import Section, page
@@ -31,6 +32,7 @@ MOST_BYTES = 256 << 20
 def report(files: Sequence[Path], output: Path, title: str) -> int:
     """Write ``output`` and return its size in bytes. Raises UserError; then ``output`` is as it was before."""
     plots.check_library()
+    check_output(output)
     sections = [_section(file) for file in files]
     made = f"freepage {version('freepage')}, {time.strftime('%Y-%m-%d %H:%M %Z')}"
     text = page(title, made, sections).encode()

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from freepage_lab.outputs import check_output, write_output
 from freepage_lab.soak.part import Figure, Outcome, Part, Settings, all_parts
 from freepage_runtime.errors import UserError
 
@@ -24,6 +25,7 @@ def soak(names: Sequence[str], *, seed: int | None = None, scale: float = 1.0, j
     unknown = [name for name in names if name not in known]
     if unknown:
         raise UserError(f"no part of the soak test is called {', '.join(unknown)}; there are: {', '.join(known)}")
+    check_output(json_file)
     seed = secrets.randbits(32) if seed is None else seed
     console = Console(soft_wrap=True)
     console.print(f"freepage soak: seed {seed}, scale {scale:g}", highlight=False)
@@ -31,8 +33,7 @@ def soak(names: Sequence[str], *, seed: int | None = None, scale: float = 1.0, j
     for name in names or known:
         results[name] = asyncio.run(_run(known[name], seed, scale, console))
         _show(console, known[name], results[name])
-    if json_file is not None:
-        json_file.write_text(json.dumps(as_json(results, seed, scale), indent=2) + "\n")
+    write_output(json_file, json.dumps(as_json(results, seed, scale), indent=2) + "\n")
     return all(outcome.ok for outcome in results.values())
 
 

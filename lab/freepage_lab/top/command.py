@@ -15,7 +15,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.live import Live
 
-from freepage_lab.daemons import choose, load_token
+from freepage_lab.daemons import check_role, choose, load_token
 from freepage_lab.top.gather import Gatherer, Row
 from freepage_lab.top.view import Order, picture
 from freepage_runtime.errors import UserError
@@ -40,12 +40,15 @@ def top(
     """Raises UserError."""
     order, token = Order.parse(sort), load_token(token_file)
 
+    check_role(role)
+
     def find() -> Sequence[Daemon]:
         if addresses:
             return choose(addresses, names, role)
         return [d for d in list_daemons(role) if d.control is not None and (not names or d.name in names)]
 
-    find()  # what is wrong with an address is said before the screen is taken
+    if addresses or names:
+        choose(addresses, names, role)  # what is wrong with them is said before the screen is taken
     asyncio.run(_watch(Gatherer(find, token), order, interval_s, once=once, as_json=as_json))
 
 

@@ -134,7 +134,7 @@ def picture(rows: Sequence[Row], order: Order, *, keys: bool, at: str | None = N
     heading = Text.assemble(
         ("freepage top", "bold"),
         (f"  {at or time.strftime('%H:%M:%S')}  ", FAINT),
-        f"{len(rows)} daemons, ",
+        f"{len(rows)} daemon{'' if len(rows) == 1 else 's'}, ",
         (f"{leaking} leaking", BAD if leaking else "green"),
         (f", {broken:,} rule violations" if broken else "", BAD),
     )

@@ -11,12 +11,13 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
-from freepage_client.io.daemon import ClientSettings, answers, run_client
+from freepage_client.io.daemon import ClientSettings, run_client
 from freepage_client.io.fuse import device
 from freepage_client.io.fuse.filesystem import FuseFileSystem
 from freepage_client.io.fuse.loop import SharedLoop
 from freepage_client.io.fuse.session import Session
 from freepage_client.io.fuse.virtual import VirtualDirectory
+from freepage_client.io.mounting import answers
 from freepage_client.nfs.errors import os_error
 from freepage_runtime.daemon import Frame, run
 from freepage_runtime.logs import fields

@@ -160,8 +160,9 @@ class Lruvec:
         newest = self.prev[which]
         last = pfn + n - 1
         self.next[newest] = pfn
-        self.next[pfn : last + 1] = array("I", range(pfn + 1, last + 2))
-        self.prev[pfn : last + 1] = array("I", range(pfn - 1, last))
+        frames = array("I", range(pfn - 1, last + 2))
+        self.next[pfn : last + 1] = frames[2:]
+        self.prev[pfn : last + 1] = frames[:n]
         self.prev[pfn] = newest
         self.next[last] = which
         self.prev[which] = last

@@ -181,16 +181,15 @@ def page_cache_ra_unbounded(file: File, index: int, nr: int, lookahead: int) -> 
     runs: list[PageRun] = []
     start = index
     while index < end:
-        if index in pages:
+        if not runs:
+            start = index
+        # Folios end where the file system's calls will, so that each holds one reply's bytes.
+        most = pages.next_resident(index, min(end, index + cut - (index - start) % cut))
+        if most == index:  # the page is there
             read_pages(file, mapping, runs)
             runs = []
             index += 1
             continue
-        if not runs:
-            start = index
-        # Folios end where the file system's calls will, so that each holds one reply's bytes.
-        most = min(end, index + cut - (index - start) % cut)
-        most = pages.next_resident(index + 1, most)
         try:
             folio = add_run_to_page_cache_lru(mapping, index, most - index)
         except NoMemory:

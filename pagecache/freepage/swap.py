@@ -174,23 +174,27 @@ def _emptied(batch: list[int]) -> list[int]:
 def _drain_lru_add(memcg: MemCgroup) -> None:
     lruvec = memcg.lruvec
     folios, folio_of = lruvec.folios, lruvec.folio_of
-    following, before = lruvec.next, lruvec.prev
-    nr = lruvec.nr
+    inactive: list[int] = []
+    active: list[int] = []
+    left: list[tuple[Folio, int]] = []
     for pfn in _emptied(memcg.batches.lru_add):
         folio = folios[folio_of[pfn]]
         assert folio is not None
         off = pfn - folio.pfn
         folio.more[off] = folio.more[off] & ~LRU_ADD | LRU
         state = folio.state[off]
-        which = ACTIVE_LIST if state & ACTIVE else INACTIVE
-        newest = before[which]  # Lruvec.add, fifteen times without its calls
-        following[newest] = pfn
-        before[pfn] = newest
-        following[pfn] = which
-        before[which] = pfn
-        nr[which] += 1
+        if state & ACTIVE:
+            active.append(pfn)
+        else:
+            inactive.append(pfn)
         if state & OUTSIDE and (folio.refs is None or off not in folio.refs):
-            folio.cache.free_page(folio, off)
+            left.append((folio, off))
+    if inactive:
+        lruvec.add_each(inactive, INACTIVE)
+    if active:
+        lruvec.add_each(active, ACTIVE_LIST)
+    for folio, off in left:
+        folio.cache.free_page(folio, off)
 
 
 def _drain_activate(memcg: MemCgroup) -> None:

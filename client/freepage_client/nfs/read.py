@@ -61,7 +61,9 @@ class _Reader:
         if not inode.server.rsize % PAGE_SIZE:
             whole = min(max(-(-inode.i_size >> PAGE_SHIFT) - run.index, 0), run.nr)
             if whole:
-                self.io.add_run(run.part(0, whole), self.context.cred, inode.server.machine.cache.ledger)
+                self.io.add_run(
+                    run if whole == run.nr else run.part(0, whole), self.context.cred, inode.server.machine.cache.ledger
+                )
         if whole < run.nr:
             for page in run.part(whole, run.nr).pages():
                 self.add_page(page)
@@ -108,10 +110,11 @@ class _Read:
         """The reply to the call, or to the last of several (nfs_readpage_done, nfs_readpage_result)."""
         inode, stats, args = self.inode, self.inode.server.stats, self.args
         try:
-            result = cast(ReadRes, call.reply())
+            result = call.reply()
         except OSError as failure:
             self._finish(failure.errno or errno.EIO)
             return
+        assert isinstance(result, ReadRes)
         self.fattr.attr = result.attributes
         inode.set_cache_invalid(INVALID_ATIME)
         inode.refresh(self.fattr)

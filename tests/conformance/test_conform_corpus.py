@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from freepage_lab.cli import app
+from freepage_lab.cli.command import app
 from freepage_lab.conform.compare import Comparison
 from freepage_lab.conform.suite import Report, load_cases, run_cases
 

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from daemon_rig import DaemonProcess, client, server
-from freepage_lab import cli
+from freepage_lab.cli import command as cli
 from freepage_runtime.registry import list_daemons
 
 TIMEOUT_S = 120

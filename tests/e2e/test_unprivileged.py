@@ -45,7 +45,7 @@ END_S = 60.0
 BECOME = """
 import concurrent.futures.thread, ctypes, encodings.ascii, encodings.idna, encodings.latin_1, importlib.readers, os, sys
 import freepage_runtime.daemon as daemon
-from freepage_lab.console import main
+from freepage_lab.cli import main
 run = daemon.run
 def run_as_nobody(work):
     daemon.version()  # imports what it needs

@@ -14,7 +14,7 @@ import pytest
 import typer.main
 import yaml
 
-from freepage_lab import cli
+from freepage_lab.cli import command as cli
 from freepage_lab.cluster.prepare import main as prepare
 
 ROOT = Path(__file__).parents[2]

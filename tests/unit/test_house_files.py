@@ -17,7 +17,7 @@ import pytest
 import typer.core
 import typer.main
 
-from freepage_lab import cli
+from freepage_lab.cli import command as cli
 
 ROOT = Path(__file__).parents[2]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())

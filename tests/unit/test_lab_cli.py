@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 import typer
 
-from freepage_lab import cli
 from freepage_lab.bench.catalogue import GROUPS
+from freepage_lab.cli import command as cli
 from freepage_lab.cli.options import daemon_name, memory_or_none
 from freepage_lab.soak.part import all_parts
 from freepage_runtime.errors import UserError
@@ -158,23 +158,24 @@ def test_the_memory_of_a_page_cache() -> None:
 
 SIGNALLED = """
 import os, signal, sys, time
-from freepage_lab import cli, console
+from freepage_lab import cli
+from freepage_lab.cli import command
 def app(*_, **__):
     os.kill(os.getpid(), int(sys.argv[1]))
     time.sleep(60)
-cli.app = app
-console.main(["ps"])
+command.app = app
+cli.main(["ps"])
 """
 
 SIGNALLED_WHILE_LOADING = """
 import os, signal, sys
-from freepage_lab import console
+from freepage_lab import cli
 class Finder:
     def find_spec(self, name, *_):
-        if name == "freepage_lab.cli":
+        if name == "freepage_lab.cli.command":
             os.kill(os.getpid(), signal.SIGINT)
 sys.meta_path.insert(0, Finder())
-console.main(["ps"])
+cli.main(["ps"])
 """
 
 

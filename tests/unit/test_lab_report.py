@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from freepage_lab import cli
+from freepage_lab.cli import command as cli
 from freepage_lab.demo.phases import PATHS
 from freepage_lab.load.meter import Growth
 from freepage_lab.load.tally import Tally

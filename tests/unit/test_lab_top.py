@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from freepage_lab import cli
+from freepage_lab.cli import command as cli
 from freepage_lab.top.gather import Gatherer, Row, make_row
 from freepage_lab.top.view import COLUMNS, Order, picture, short
 from freepage_runtime.control_client import ControlError, Stats

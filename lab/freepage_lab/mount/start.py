@@ -55,7 +55,7 @@ def in_background(arguments: Sequence[str]) -> int:
 
 def mount_helper() -> None:
     """``mount.freepage SOURCE DIR [-sfnv] [-N NAMESPACE] [-t TYPE] [-o OPTIONS]`` (mount(8), external helpers)."""
-    from freepage_lab.console import main
+    from freepage_lab.cli import main
 
     places: list[str] = []
     options: list[str] = []

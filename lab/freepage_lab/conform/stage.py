@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 from freepage import DirtyDomain, MemCgroup, lru_add_drain
 from freepage_lab.conform.compare import ClientObservation, Observation
 from freepage_lab.conform.executor import Caller, Executor, Result
+from freepage_lab.conform.exported import ExportedFileSystem
 from freepage_lab.conform.language import SERVER, Step, Workload
-from freepage_lab.conform.recorder import MODIFYING, READING, NameBook, RecordingNetwork, named_io, page_states
+from freepage_lab.conform.recorder import NameBook, RecordingNetwork, named_io, page_states
 from freepage_runtime.clock import Clock
 
 if TYPE_CHECKING:
@@ -35,8 +36,6 @@ SETTLE_S = 0.05
 AFTER_SETUP_S = 1.0
 """Set-up ends at least this long before mounting, so that its timestamps are no "recent" change to the clients."""
 DEFAULT_CHECKPOINT_MS = 30
-EXPORTED_CLEAN_AFTER_S = 35.0
-"""dirty_expire_centisecs, and the flusher's tick after it."""
 BOOT_DIRTY_LIMIT_PAGES = 12288
 """What the recordings' machine took for the dirty limit since it booted: a fifth of the memory that was there so early.
 Between 8192 and 16383, for its flusher wrote chunks of 2048 pages."""
@@ -97,7 +96,8 @@ class Stage:
         await self.set_up()
         await self._mount()
         callers: dict[str, Caller] = {**self._tasks, SERVER: self._local}
-        self._exported.changed(self._venue.clock.now())  # by the set-up
+        self._exported.changed(self._venue.clock.now())  # by the set-up, which ends in a sync
+        self._exported.journal_committed(self._venue.clock.now())
         roots = {**{client: mount_point(client) for client in self._tasks}, SERVER: ""}
         executor = Executor(self, callers, roots)
         await executor.run(self._workload.steps, self._note_result)
@@ -189,10 +189,11 @@ class Stage:
         With something to write there sync(2) waits, and the flushers it has woken run meanwhile. With nothing, the
         caller comes to the NFS mounts before they do.
         """
-        exported_is_dirty = self._exported.is_dirty(self._venue.clock.now())
+        exported_was_dirty = self._exported.visited_by_sync(self._venue.clock.now())
         for machine in self._machines.values():
-            await machine.sync(flusher_first=exported_is_dirty)
+            await machine.sync(flusher_first=exported_was_dirty)
         await self._venue.server.sync()
+        self._exported.journal_committed(self._venue.clock.now())
 
     async def named(self, path: str) -> None:
         try:
@@ -257,43 +258,6 @@ class Stage:
             self._directories.add(attributes.st_ino)
         else:
             self._directories.discard(attributes.st_ino)
-
-
-class ExportedFileSystem:
-    """What the recordings' machine still had to write of the file system it exported: ext4 on a RAM disk.
-
-    A change leaves a dirty inode even when its data are synced at once, and so does sync(2) itself, by committing the
-    journal. So does the first read after a change, for it moves the access time (relatime). The flusher writes such an
-    inode at its first tick after 30 s.
-    """
-
-    def __init__(self) -> None:
-        self._changed_s: float | None = None
-        self._read: set[bytes] = set()
-        """Files that were read since they were last changed: their access time moves no more."""
-
-    def changed(self, now_s: float) -> None:
-        """Something changed, nobody knows what."""
-        self._changed_s = now_s
-        self._read.clear()
-
-    def called(self, procedure: Procedure, args: object, now_s: float) -> None:
-        """A client calls ``procedure``."""
-        if procedure in MODIFYING:
-            self._changed_s = now_s
-            self._read -= _handles(args)
-        elif procedure in READING and not (handles := _handles(args)) <= self._read:
-            self._changed_s = now_s
-            self._read |= handles
-
-    def is_dirty(self, now_s: float) -> bool:
-        return self._changed_s is not None and now_s - self._changed_s < EXPORTED_CLEAN_AFTER_S
-
-
-def _handles(args: object) -> set[bytes]:
-    """The files and directories that a call is about."""
-    names = ("object", "file", "symlink", "dir", "from_dir", "to_dir")
-    return {handle for name in names if (handle := getattr(args, name, None)) is not None}
 
 
 class _SetUpMachine:

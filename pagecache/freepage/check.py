@@ -10,6 +10,7 @@ from .cache import PageCache
 from .folio import FREED, OUTSIDE, PAGE_SIZE, REMOVED_ALIVE
 from .page import HOOK_PENDING, Page
 from .policy import RemovalPath
+from .slab import Ledger
 from .vmscan import MemCgroup
 
 
@@ -71,6 +72,15 @@ def check_memcg(memcg: MemCgroup, caches: Iterable[PageCache]) -> None:
     assert 0 <= memcg.stock <= 64
 
 
+def check_ledger(ledger: Ledger) -> None:
+    """The counts of each slab cache are its objects."""
+    for slab in ledger.caches.values():
+        for account in slab.uses.values():
+            assert account.active == sum(account.live), f"{slab.name} {account.use}: {account.active}, {account.live}"
+        active = sum(account.active for account in slab.uses.values())
+        assert active == len(slab.objects) + sum(run.live for run in slab.runs), f"{slab.name}: {active}"
+
+
 def check_cache(cache: PageCache, *, alone: bool = True) -> None:
     """Everything about one cache; `alone`: it shares its memory cgroup and dirty domain with no other."""
     for mapping in cache.mappings:
@@ -83,6 +93,7 @@ def check_cache(cache: PageCache, *, alone: bool = True) -> None:
         assert cache.removed[path] == calls, f"{path}: removed {cache.removed[path]}, hook called or skipped {calls}"
         removed += cache.removed[path]
     assert cache.stat.pgpgin == resident + removed
+    check_ledger(cache.ledger)
     if alone:
         check_memcg(cache.memcg, [cache])
         pages = [page for mapping in cache.mappings for page in mapping.pages.values()]

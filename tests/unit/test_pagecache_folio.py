@@ -184,6 +184,8 @@ def test_the_objects_of_a_run_are_counted_and_freed_one_by_one() -> None:
     run.put(2, CACHED)
     run.put(3, IN_USE)
     assert ledger.live("nfs_page") == 0 and not ledger.caches["nfs_page"].runs and cred.references == (1, 0, 0)
+    account = ledger.caches["nfs_page"].uses["fill"]
+    assert (account.allocs, account.frees) == (4, 4)
 
 
 def test_a_run_s_objects_are_as_old_as_the_run() -> None:

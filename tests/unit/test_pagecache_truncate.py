@@ -76,6 +76,30 @@ def test_truncate_waits_in_its_second_pass_for_locked_and_written_pages() -> Non
     fp.check_cache(fs.cache)
 
 
+def test_truncating_into_a_page_waits_until_it_is_written() -> None:
+    _, mapping = filled()
+    page = mapping.pages[3]
+    fp.set_page_writeback(page)
+    before = bytes(page.data or b"")
+    tasks = ToyScheduler()
+    task = tasks.spawn("truncate", fp.truncate_inode_pages_range(mapping, 3 * PAGE_SIZE + 100))
+    assert not task.finished and page.locked and page.data == before
+    fp.end_page_writeback(page)
+    tasks.run()
+    assert task.finished and not page.locked and page.data == before[:100] + bytes(PAGE_SIZE - 100)
+
+
+def test_a_page_that_was_truncated_is_not_dirtied() -> None:
+    fs, mapping = filled()
+    page = mapping.pages[3]
+    page.get()
+    drive(fp.truncate_inode_pages_range(mapping, 0))
+    assert not fp.filemap_dirty_page(page) and not fp.set_page_dirty(page)
+    assert not mapping.dirty_tags and not fs.cache.dirty.nr_dirty
+    page.put()
+    fp.check_cache(fs.cache)
+
+
 def test_truncate_cancels_dirty_data_and_private_requests() -> None:
     fs, mapping = filled()
     page = mapping.pages[3]

@@ -21,6 +21,7 @@ from rich.text import Text
 
 from freepage import RemovalPath
 from freepage_lab.daemons import check_role, choose, choose_one, load_token, tls_for
+from freepage_lab.tables import print_whole
 from freepage_runtime.control_client import ControlClient, Fault
 from freepage_runtime.errors import UserError
 from freepage_runtime.registry import Daemon, list_daemons
@@ -109,7 +110,10 @@ def ps(role: str | None, *, as_json: bool) -> None:
         table.add_row(
             daemon.role, daemon.name, str(daemon.pid), daemon.grpc or "–", daemon.control or "–", daemon.metrics or "–"
         )
-    _console().print(table if daemons else "no freepage daemon is running here")
+    if daemons:
+        print_whole(_console(), table)
+    else:
+        print("no freepage daemon is running here")
 
 
 def audit(choice: Choice, *, as_json: bool, everything: bool = False) -> bool:
@@ -196,7 +200,7 @@ def slab(choice: Choice, *, raw: bool) -> None:
                 if numbers[leak]:
                     cells[leak].stylize(_LEAK)
             table.add_row(line.slab, line.use, *cells)
-        console.print(table)
+        print_whole(console, table)
 
 
 def vmstat(choice: Choice) -> None:
@@ -229,7 +233,7 @@ def hooks(choice: Choice, rules: Sequence[str]) -> None:
         table.add_column(path, no_wrap=True)
     for daemon, policy in answers:
         table.add_row(daemon.name, *(Text(action, "green" if action == "run" else _LEAK) for action in policy.values()))
-    _console().print(table)
+    print_whole(_console(), table)
 
 
 def drop_caches(choice: Choice, what: int) -> None:

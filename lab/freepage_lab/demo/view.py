@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from freepage_lab.demo.phases import CREDENTIALS, NAMES, PATHS, PHASES, REQUESTS, Figures, Phase, PhaseResult
+from freepage_lab.tables import print_whole
 from freepage_runtime.control_client import Stats
 
 GOOD, LEAK, FAINT, STRONG = "green", "bold red", "dim", "bold"
@@ -25,6 +26,8 @@ SPARK_WIDTH = 40
 RULE_WIDTH = 76
 LABEL_WIDTH = 26
 BAR_WIDTH = 24
+HOST_WIDTH = 44
+"""Columns of a client's line beside its bar."""
 PAGE_SIZE = 4096
 
 
@@ -97,6 +100,7 @@ class LiveView:
     """A picture that moves: the phases, the six paths, the leak over time, and each client's cache."""
 
     def __init__(self, console: Console, title: str, cache_bytes: int) -> None:
+        self._console = console
         self._title = title
         self._cache_pages = cache_bytes // PAGE_SIZE
         self._started = time.monotonic()
@@ -158,14 +162,20 @@ class LiveView:
         line.add_row(*cells)
         elapsed = self._look.elapsed if self._look is not None and self._number is not None else 0.0
         done = (len(self._results) + elapsed) / len(PHASES)
-        return Group(line, _rule(done, RULE_WIDTH))
+        return Group(line, _rule(done, min(RULE_WIDTH, self._width)))
+
+    @property
+    def _width(self) -> int:
+        """Columns between the margins of the picture."""
+        return self._console.width - 2
 
     def _paths(self, look: Look, phase: Phase) -> Table:
-        table = Table(box=box.SIMPLE_HEAD, header_style=FAINT, pad_edge=False)
-        table.add_column("pages leave by", no_wrap=True)
+        narrow = self._width < RULE_WIDTH
+        table = Table(box=box.SIMPLE_HEAD, header_style=FAINT, pad_edge=False, padding=(0, 0 if narrow else 1))
+        table.add_column("path" if narrow else "pages leave by", no_wrap=True)
         table.add_column("hook", no_wrap=True)
-        for title in ("removed", "hook calls", "skipped", "orphaned"):
-            table.add_column(title, justify="right", no_wrap=True, min_width=10)
+        for title in ("removed", "called" if narrow else "hook calls", "skipped", "orphaned"):
+            table.add_column(title, justify="right", no_wrap=True, min_width=0 if narrow else 10)
         for path in PATHS:
             table.add_row(*_path_cells(path, look.figures, phase))
         return table
@@ -177,13 +187,16 @@ class LiveView:
         style = LEAK if requests else GOOD
         return Group(
             Text.assemble(
-                ("orphaned requests  ", FAINT), (sparkline(list(self._leak)), style), (f"  {requests:,}", style)
+                ("orphaned requests  ", FAINT),
+                (sparkline(list(self._leak), max(8, min(SPARK_WIDTH, self._width - 28))), style),
+                (f"  {requests:,}", style),
             ),
             Text(f"they pin credentials {pins:,} times; {names:,} names are lost with directory pages", FAINT),
         )
 
     def _hosts(self, look: Look) -> Table:
-        table = Table.grid(padding=(0, 2))
+        table = Table.grid(padding=(0, 2 if self._width >= RULE_WIDTH else 1))
+        bar = max(4, min(BAR_WIDTH, self._width - HOST_WIDTH))
         table.add_column(no_wrap=True, style=FAINT)
         for justify in ("left", "right", "right", "right"):
             table.add_column(no_wrap=True, justify=justify)
@@ -191,7 +204,7 @@ class LiveView:
             asked = stats.hits + stats.misses
             table.add_row(
                 name,
-                _bar(stats.cached_pages / max(self._cache_pages, 1), BAR_WIDTH, "blue"),
+                _bar(stats.cached_pages / max(self._cache_pages, 1), bar, "blue"),
                 f"{stats.cached_pages:,} pages",
                 f"{stats.hits / asked:.0%} hits" if asked else "",
                 f"{sum(stats.rpcs.values()):,} RPCs",
@@ -231,7 +244,7 @@ def print_summary(
     console: Console, results: Sequence[PhaseResult], addresses: Sequence[tuple[str, str]], elapsed_s: float
 ) -> None:
     """The table, every /metrics, and the verdict with whatever was not as it should be."""
-    console.print(summary(results))
+    print_whole(console, summary(results))
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style=FAINT)
     grid.add_column(no_wrap=True)

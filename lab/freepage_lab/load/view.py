@@ -20,6 +20,7 @@ from freepage_lab.load.meter import Growth
 from freepage_lab.load.profile import Profile
 from freepage_lab.load.result import Result, rpc_mix
 from freepage_lab.load.tally import Tally
+from freepage_lab.tables import print_whole
 
 FAINT = "dim"
 STRONG = "bold"
@@ -205,7 +206,7 @@ def print_result(console: Console, result: Result, crossed: Sequence[str]) -> No
         soft_wrap=True,
     )
     console.print()
-    console.print(latency_table(profile, tally, sorted(tally.calls)))
+    print_whole(console, latency_table(profile, tally, sorted(tally.calls)))
     console.print()
     hits = figures["hit_percent"]
     grid = Table.grid(padding=(0, 2))

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from freepage_lab.story import readdir_rapages
 from freepage_lab.story.readdir_rapages import RELEASED, VARIANTS, Outcome
+from freepage_lab.tables import print_whole
 from freepage_runtime.errors import UserError
 
 STORIES = {"readdir-names": readdir_rapages}
@@ -59,7 +60,7 @@ def _print(console: Console, outcome: Outcome) -> None:
     for number, each in enumerate(outcome.listings, 1):
         row = [number, each.readdirs, each.names_returned, each.allocated, each.freed, each.lost, each.lost_so_far]
         table.add_row(*(f"{value:,}" for value in row), style="red" if each.lost else None)
-    console.print(table)
+    print_whole(console, table)
     lines = outcome.audit.render().splitlines()
     console.print("audit: " + "\n       ".join(lines), highlight=False, markup=False)
     if outcome.variant == RELEASED:

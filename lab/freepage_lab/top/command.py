@@ -94,7 +94,7 @@ async def _print(
         if as_json:
             print(json.dumps({"daemons": [row.to_json() for row in order.apply(rows)]}), flush=True)
         else:
-            console.print(picture(rows, order, keys=False))
+            console.print(picture(rows, order, keys=False), crop=False)
         if once:
             return
 

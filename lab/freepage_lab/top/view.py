@@ -19,6 +19,8 @@ FAINT = "dim"
 BAD = "bold red"
 NAME_WIDTH = 14
 PATHS_WIDTH = 20
+TABLE_WIDTH = 78
+"""Also in a narrower window: there the right end is missing, not the digits of every column."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +103,9 @@ def _by_path(row: Row) -> str:
 
 def table(role: str, rows: Sequence[Row], order: Order) -> Table:
     """The daemons of one role."""
-    found = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style=FAINT, padding=0)
+    found = Table(
+        box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style=FAINT, padding=0, width=TABLE_WIDTH
+    )
     for name, column in COLUMNS.items():
         title = Text(f"{role}s ({len(rows)})" if name == "name" else column.title)
         if name == order.column:

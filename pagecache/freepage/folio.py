@@ -56,6 +56,7 @@ READABLE = bytes_where(lambda state: state & (UPTODATE | READAHEAD | OUTSIDE) ==
 INSIDE = bytes_where(lambda state: not state & OUTSIDE)
 NOT_UPTODATE = bytes_where(lambda state: not state & UPTODATE)
 UNREFERENCED = bytes_where(lambda state: not state & REFERENCED)
+NOT_FREED = bytes_where(lambda more: not more & FREED)
 REFERENCED_ACTIVE = bytes_where(lambda state: state & (REFERENCED | ACTIVE) == REFERENCED | ACTIVE)
 SET_REFERENCED = mapped(lambda state: state | REFERENCED)
 FILLED = mapped(lambda state: (state | UPTODATE) & ~LOCKED)
@@ -148,6 +149,8 @@ class Folio:
             self.buffers = {off: buf}
         else:
             self.buffers[off] = buf
+            if self.data is not None and len(self.buffers) >= len(self._shared_slots()):
+                self.copy_down()  # perhaps all of it has been written anew
 
     def set_shared(self, start: int, stop: int, buf: Buffer, at: int = 0) -> None:
         """Pages [start, stop) get the bytes of `buf` from `at` on, a reply's buffer that never changes.
@@ -196,21 +199,37 @@ class Folio:
         return range(max(-(self.data_at >> PAGE_SHIFT), 0), min((len(self.data) - self.data_at) >> PAGE_SHIFT, self.nr))
 
     def slack_pages(self) -> int:
-        """Pages of its part of the shared buffer that the folio keeps in memory for no page of its own."""
-        return max(len(self._shared_slots()) - self.live, 0)
+        """Pages' worth of contents that the folio keeps for no page of its own.
+
+        They are what freed pages had, and what the shared buffer has for pages with contents of their own.
+        """
+        slots, buffers = self._shared_slots(), self.buffers
+        freed = len(self.more[slots.start : slots.stop].translate(None, NOT_FREED))
+        if not buffers:
+            return freed
+        more = self.more
+        return freed + sum(1 for off in buffers if more[off] & FREED or off in slots)
 
     def copy_down(self) -> None:
-        """Less than half of its part of the shared buffer is needed: keep copies of the needed part alone."""
+        """Forget freed pages' own contents; if less than half of the folio's part of the shared buffer is needed, keep
+        copies of the needed part alone."""
+        more, buffers = self.more, self.buffers
+        if buffers and self.live < self.nr:
+            for off in [off for off in buffers if more[off] & FREED]:
+                del buffers[off]
         slots = self._shared_slots()
-        if self.live * 2 >= len(slots):
+        if not buffers and self.live * 2 >= len(slots):
             return
         data = self.data
-        assert data is not None
-        more, buffers = self.more, self.buffers or {}
-        needed = [off for off in slots if not more[off] & FREED and off not in buffers]
+        if data is None:
+            return
+        needed = [off for off in slots if not more[off] & FREED and (buffers is None or off not in buffers)]
+        if len(needed) * 2 >= len(slots):
+            return
+        self.data = None
         if not needed:
-            self.data = None
-        elif needed[-1] - needed[0] + 1 == len(needed):
+            return
+        if needed[-1] - needed[0] + 1 == len(needed):
             base = (needed[0] << PAGE_SHIFT) + self.data_at
             self.data = bytes(data[base : base + (len(needed) << PAGE_SHIFT)])
             self.data_at = -(needed[0] << PAGE_SHIFT)
@@ -218,10 +237,6 @@ class Folio:
             for off in needed:
                 base = (off << PAGE_SHIFT) + self.data_at
                 self.set_contents(off, bytes(data[base : base + PAGE_SIZE]))
-            self.data = None
-        if self.buffers:
-            for off in [off for off in self.buffers if more[off] & FREED]:
-                del self.buffers[off]
 
     def __repr__(self) -> str:
         name = "no file" if self.mapping is None else self.mapping.host.audit_name

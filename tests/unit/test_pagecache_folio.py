@@ -83,6 +83,12 @@ def test_replies_for_the_parts_of_a_folio_come_in_any_order(order: tuple[int, ..
         part = run.part(first, ends[first])
         part.fill(bytes(fs.head) + expected(mapping, first * PAGE_SIZE, part.nr * PAGE_SIZE), fs.head)
         part.mark_uptodate_and_unlock()
+    assert fs.cache.folio_slack_pages() == 0
+    fp.invalidate_mapping_pages(mapping, order[0] + 1, order[0] + 2)  # of the part whose reply is the folio's buffer
+    assert fs.cache.folio_slack_pages() == 1
+    fp.force_page_cache_readahead(file, 0, 16)
+    runs[1].fill(expected(mapping, runs[1].index * PAGE_SIZE, PAGE_SIZE))
+    runs[1].mark_uptodate_and_unlock()
     for pos, count in (
         (0, 16 * PAGE_SIZE),
         (3 * PAGE_SIZE - 1, 2),
@@ -164,6 +170,38 @@ def test_a_folio_of_which_less_than_half_is_needed_is_copied_down_at_reclaim(hea
 
 
 # -- requests as runs ------------------------------------------------------------------------------------------
+
+
+def test_a_reply_of_which_every_page_was_written_anew_is_let_go() -> None:
+    fs = RunFs(new_cache(), io_pages=8)
+    mapping = numbered(fs, 8)
+    file = fp.File(mapping)
+    fp.force_page_cache_readahead(file, 0, 8)
+    folio = mapping.pages[0].folio
+    for index in range(8):
+        assert folio.data is not None and fs.cache.folio_slack_pages() == index
+        drive(fp.generic_perform_write(file, index * PAGE_SIZE + 5, b"new"))
+    assert folio.data is None and fs.cache.folio_slack_pages() == 0
+    whole = bytearray(expected(mapping, 0, 8 * PAGE_SIZE))
+    for index in range(8):
+        whole[index * PAGE_SIZE + 5 : index * PAGE_SIZE + 8] = b"new"
+    assert fp.read_nowait(file, 0, 8 * PAGE_SIZE) == bytes(whole)
+
+
+def test_what_was_written_to_pages_that_reclaim_took_is_let_go() -> None:
+    fs = ToyFs(new_cache(64))
+    mapping = fs.create("f", 0)
+    drive(fp.generic_perform_write(fp.File(mapping), 0, b"x" * (16 * PAGE_SIZE)))
+    drive(fs.bdi.wb.writeback_all())
+    fp.lru_add_drain(fs.cache.memcg)
+    folio = mapping.pages[0].folio
+    fp.invalidate_mapping_pages(mapping, 0, 3)
+    assert fs.cache.folio_slack_pages() == 3
+    assert mapping.pages[7].trylock()
+    fs.cache.memcg.shrink(13)
+    mapping.pages[7].unlock()
+    assert list(mapping.pages) == [7] and folio.buffers is not None and list(folio.buffers) == [7]
+    assert fs.cache.folio_slack_pages() == 0 and mapping.pages[7].data == b"x" * PAGE_SIZE
 
 
 def test_the_objects_of_a_run_are_counted_and_freed_one_by_one() -> None:

@@ -75,9 +75,13 @@ def read_varint(buffer: bytes, position: int) -> tuple[int, int]:
         value += byte << 21
         if byte < 0x80:
             return value - 0x204080, position + 4
-        value -= 0x10204080
-        shift = 28
-        position += 4
+        byte = buffer[position + 4]
+        value += byte << 28
+        if byte < 0x80:
+            return value - 0x10204080, position + 5
+        value -= 0x810204080
+        shift = 35
+        position += 5
         while True:
             byte = buffer[position]
             position += 1

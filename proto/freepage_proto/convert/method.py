@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, TypeVar
 
 from google.protobuf.message import DecodeError, Message
 
@@ -13,9 +13,7 @@ from freepage_proto.convert.common import no_args
 from freepage_proto.convert.header import encode_header, parse, parse_request
 from freepage_proto.rpc import CallHeader, Procedure, Program, RpcGarbageArgs
 
-
-class _Decode(Protocol):
-    def __call__(self, buffer: bytes, /) -> Any: ...
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +41,10 @@ def service_of(procedure: Procedure) -> str:
     return f"freepage.v1.{_SERVICES[procedure.program]}"
 
 
-def guarded(decode: _Decode) -> _Decode:
+def guarded(decode: Callable[[bytes], T]) -> Callable[[bytes], T]:
     """What a decoder trips over in a message that is not ours becomes RpcGarbageArgs."""
 
-    def careful(buffer: bytes, /) -> Any:
+    def careful(buffer: bytes) -> T:
         try:
             return decode(buffer)
         except KeyError as error:  # the only dictionaries here are the enumerations

@@ -53,7 +53,11 @@ def _decode_user(caller_and_file: bytes, caller_size: int) -> tuple[str, int, Au
 
 def decode_read(request: bytes) -> tuple[CallHeader, nfs3.ReadArgs]:
     """A ReadRequest, in whatever order its fields are."""
-    return _decode_read_ours(request) or _decode_read_any(request)
+    parts = _decode_range(request)
+    if parts is None or parts[4] != len(request):
+        return _decode_read_any(request)
+    header, file, offset, count, _ = parts
+    return header, nfs3.ReadArgs(file, offset, count)
 
 
 def _decode_range(request: bytes) -> tuple[CallHeader, bytes, int, int, int] | None:
@@ -72,21 +76,14 @@ def _decode_range(request: bytes) -> tuple[CallHeader, bytes, int, int, int] | N
             offset, behind = bulk.read_varint(request, behind + 1)
         if request[behind] == 0x20:
             count, behind = bulk.read_varint(request, behind + 1)
-    except (IndexError, bulk.Malformed, DecodeError):
+    except (IndexError, ValueError, DecodeError):
         return None
     if xid >> 32 or other_xid or offset >> 64 or count >> 32:
         return None
     return CallHeader(client_id, boot_instance, xid, cred), file, offset, count, behind
 
 
-def _decode_read_ours(request: bytes) -> tuple[CallHeader, nfs3.ReadArgs] | None:
-    """A ReadRequest as ``encode_read`` writes it; None for every other."""
-    parts = _decode_range(request)
-    if parts is None or parts[4] != len(request):
-        return None
-    return parts[0], nfs3.ReadArgs(*parts[1:4])
-
-
+@guarded
 def _decode_read_any(request: bytes) -> tuple[CallHeader, nfs3.ReadArgs]:
     header, m = parse_request(nfs_pb.ReadRequest, request)
     return header, nfs3.ReadArgs(handle(m.file), m.offset, m.count)
@@ -151,13 +148,14 @@ def _decode_read_ok(response: bytes) -> nfs3.ReadRes | None:
         if response[position] != 0x2A:
             return None
         length, position = bulk.read_varint(response, position + 1)
-    except (IndexError, bulk.Malformed, DecodeError):
+    except (IndexError, KeyError, ValueError, DecodeError):
         return None
     if count != length or position + length != len(response):
         return None
     return nfs3.ReadRes(NfsStat3.OK, attributes, count, eof, memoryview(response)[position:], response)
 
 
+@guarded
 def _decode_read_res(response: bytes) -> nfs3.ReadRes:
     data: nfs3.Data
     try:
@@ -202,13 +200,14 @@ def _decode_write_ours(request: bytes) -> tuple[CallHeader, nfs3.WriteArgs] | No
         if request[behind] != 0x32:
             return None
         length, behind = bulk.read_varint(request, behind + 1)
-    except (IndexError, KeyError, bulk.Malformed):
+    except (IndexError, KeyError, ValueError):
         return None
     if not length or count != length or behind + length != len(request):
         return None
     return header, nfs3.WriteArgs(file, offset, count, stable, memoryview(request)[behind:])
 
 
+@guarded
 def _decode_write_any(request: bytes) -> tuple[CallHeader, nfs3.WriteArgs]:
     data: nfs3.Data
     try:
@@ -242,9 +241,9 @@ READ = Method(
     service_of(Procedure.READ),
     "Read",
     encode_read,
-    guarded(decode_read),
+    decode_read,
     encode_read_res,
-    guarded(decode_read_res),
+    decode_read_res,
 )
 
 WRITE = Method(
@@ -252,7 +251,7 @@ WRITE = Method(
     service_of(Procedure.WRITE),
     "Write",
     encode_write,
-    guarded(decode_write),
+    decode_write,
     encode_write_res,
     guarded(decode_write_res),
 )

@@ -99,8 +99,8 @@ class FileCache:
         except OSError:
             self._forget(inode)
             raise
-        if not inode.io:
-            self._compare(inode, attributes)
+        if not inode.io and (attributes.mtime_ns, attributes.ctime_ns, attributes.size) != inode.seen:
+            self._changed_behind_us(inode, attributes)
         if inode.overlay is None and inode.i_size == attributes.size:
             return attributes
         mtime_ns, ctime_ns = inode.overlay or (attributes.mtime_ns, attributes.ctime_ns)
@@ -121,12 +121,9 @@ class FileCache:
             a.rdev,
         )
 
-    def _compare(self, inode: Inode, attributes: Fattr3) -> None:
-        """Is the storage as we left it? If not, its times win, and the clean pages are stale."""
-        disk = (attributes.mtime_ns, attributes.ctime_ns, attributes.size)
-        if disk == inode.seen:
-            return
-        inode.seen = disk
+    def _changed_behind_us(self, inode: Inode, attributes: Fattr3) -> None:
+        """The storage is not as we left it: its times win, and the clean pages are stale."""
+        inode.seen = disk = (attributes.mtime_ns, attributes.ctime_ns, attributes.size)
         inode.foreign = True
         self.stats.foreign_changes += 1
         if inode.mapping.dirty_tags:

@@ -261,7 +261,8 @@ class NfsServer:
 
         It is what a server does most, so it is spared what only calls need that may wait, fail or come twice.
         """
-        self._note_boot_instance(header)
+        if header.boot_instance not in self._boot_instances.get(header.client_id, ()):
+            self._note_boot_instance(header)
         if self._restricted:
             header = Caller(header.client_id, header.boot_instance, header.xid, header.cred, peer)
         try:

@@ -88,9 +88,7 @@ class Vfs:
     async def read(self, fh: Fh, offset: int, count: int, cred: AuthSys) -> tuple[Data, bool, Fattr3]:
         """The data, whether they end the file, and the file's attributes."""
         attributes, offset, count = self._begin_read(fh, offset, count, cred)
-        data = self.files.read_nowait(fh.export, fh.key, offset, count, cred)
-        if data is None:
-            data, attributes = await self.files.read(fh.export, fh.key, attributes, offset, count, cred)
+        data, attributes = await self.files.read(fh.export, fh.key, attributes, offset, count, cred)
         return data, offset + len(data) >= attributes.size, attributes
 
     def read_nowait(self, fh: Fh, offset: int, count: int, cred: AuthSys) -> tuple[Data, bool, Fattr3] | None:

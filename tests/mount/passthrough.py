@@ -20,8 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from freepage_client.io.fuse import abi, device
-from freepage_client.io.fuse.abi import Op
-from freepage_client.io.fuse.filesystem import dirent_size, pack_dirent
+from freepage_client.io.fuse.abi import Op, dirent_size, pack_dirent
 from freepage_client.io.fuse.loop import SharedLoop
 from freepage_client.io.fuse.session import Answer, Request, Session
 

@@ -170,3 +170,12 @@ WRITE_CACHE = 1 << 0
 
 FMODE_EXEC = 0x20
 """An open flag that user space never sees: the file is opened to be executed (include/linux/fs.h)."""
+
+
+def dirent_size(name: bytes) -> int:
+    """What one entry takes in READDIR's answer."""
+    return (DIRENT.size + len(name) + 7) & ~7
+
+
+def pack_dirent(ino: int, off: int, kind: int, name: bytes) -> bytes:
+    return (DIRENT.pack(ino, off, len(name), kind) + name).ljust(dirent_size(name), b"\0")

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from freepage_client.io.fuse import abi
-from freepage_client.io.fuse.abi import Op
+from freepage_client.io.fuse.abi import Op, dirent_size, pack_dirent
 from freepage_client.io.fuse.session import Answer, Handler, Request
 from freepage_client.nfs.errors import os_error
 from freepage_client.nfs.mountstats import render_mountstats
@@ -269,8 +269,6 @@ class VirtualDirectory:
         return abi.OPEN_OUT.pack(self._add(request.nodeid, b""), 0, 0)
 
     def _readdir(self, request: Request, body: memoryview) -> Answer:
-        from freepage_client.io.fuse.filesystem import dirent_size, pack_dirent
-
         _, offset, size, *_ = abi.READ_IN.unpack_from(body)
         number = request.nodeid
         parent = self._nodes[number - VIRTUAL][1]

@@ -87,24 +87,17 @@ class Vfs:
 
     async def read(self, fh: Fh, offset: int, count: int, cred: AuthSys) -> tuple[Data, bool, Fattr3]:
         """The data, whether they end the file, and the file's attributes."""
-        attributes, offset, count = self._begin_read(fh, offset, count, cred)
+        attributes = fh.require_file()
+        require(attributes, cred, MAY_READ, owner_override=True)
         data, attributes = await self.files.read(fh.export, fh.key, attributes, offset, count, cred)
         return data, offset + len(data) >= attributes.size, attributes
 
     def read_nowait(self, fh: Fh, offset: int, count: int, cred: AuthSys) -> tuple[Data, bool, Fattr3] | None:
         """What `read` answers, if the cache has all of it. Costs one `Storage.getattr`, and raises what `read` does."""
-        attributes, offset, count = self._begin_read(fh, offset, count, cred)
-        data = self.files.read_nowait(fh.export, fh.key, offset, count, cred)
-        return None if data is None else (data, offset + len(data) >= attributes.size, attributes)
-
-    def _begin_read(self, fh: Fh, offset: int, count: int, cred: AuthSys) -> tuple[Fattr3, int, int]:
-        """The attributes, and the range as far as files go."""
         attributes = fh.require_file()
         require(attributes, cred, MAY_READ, owner_override=True)
-        if offset + count > OFFSET_MAX:
-            offset = min(offset, OFFSET_MAX)
-            count = OFFSET_MAX - offset
-        return attributes, offset, count
+        data = self.files.read_nowait(fh.export, fh.key, offset, count, cred)
+        return None if data is None else (data, offset + len(data) >= attributes.size, attributes)
 
     # --- data -----------------------------------------------------------------------------------------------------
 

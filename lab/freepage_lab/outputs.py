@@ -13,7 +13,7 @@ def check_output(file: Path | None) -> None:
     """Raises UserError when ``file`` could not be written now; nothing is written or made. None: nothing is asked."""
     if file is None:
         return
-    directory = file.absolute().parent
+    directory = file.parent
     if not directory.is_dir():
         raise UserError(f"cannot write {file}: there is no such directory")
     if file.is_dir():

@@ -167,6 +167,37 @@ def test_the_hook_can_be_skipped_and_the_leak_is_seen(export: Path) -> None:
         assert (c.stop(), s.stop()) == (0, 0)
 
 
+def test_names_that_are_no_text_leak_like_others(export: Path) -> None:
+    """A report is text, and a line of it is ours: whatever bytes somebody names his file with."""
+    names = {b"caf\xe9": "caf\\xe9", b"a\nunreferenced b": "a\\nunreferenced b", "日本".encode(): "日本"}
+    for name in names:
+        (export / os.fsdecode(name)).write_bytes(os.urandom(PAGE))
+
+    async def story(address: str) -> str:
+        async with RemoteMachine(address) as machine:
+            task = await machine.task()
+            for name in names:
+                fd = await task.open(b"/mnt/" + name, os.O_RDONLY)
+                await task.pread(fd, PAGE, 0)
+                await task.close(fd)
+            await machine.set_hook_policy("all=skip")
+            await machine.drop_caches(1)
+            return (await machine.audit()).text
+
+    with server(export) as s, client(s.wait_ready(), "--audit-every", "1") as c:
+        text = asyncio.run(story(c.wait_ready().control))
+        for shown in names.values():
+            assert f"  file /mnt/{shown}, page 0\n" in text
+            assert f"/mnt/{shown}, page 0" in c.page("/audit")
+        command = [sys.executable, "-m", "freepage_lab.cli", "audit", "--address", c.control]
+        printed = subprocess.run(
+            command, capture_output=True, check=True, env=os.environ | {"PYTHONIOENCODING": "ascii"}
+        )
+        assert b"/mnt/\\u65e5\\u672c, page 0" in printed.stdout
+        assert (c.stop(), s.stop()) == (0, 0)
+        assert "Traceback" not in c.stderr + s.stderr
+
+
 def test_both_daemons_export_metrics_that_promtool_accepts(export: Path, require_tool: object) -> None:
     promtool = require_tool("promtool", debian="prometheus")  # type: ignore[operator]
     with server(export) as s, client(s.wait_ready()) as c:

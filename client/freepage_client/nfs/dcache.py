@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from freepage import truncate_inode_pages_final
 from freepage_client.nfs.errors import os_error
+from freepage_proto.names import readable
 
 if TYPE_CHECKING:
     from freepage_client.nfs.cred import Credential
@@ -66,11 +67,11 @@ class Dentry:
             parent.count += 1
 
     def path(self, root: Dentry | None = None) -> str:
-        """Slash-separated path from ``root``, or from where the parents end: "" for that place itself."""
+        """Slash-separated path from ``root``, or from where the parents end, to be read: "" for that place itself."""
         parts: list[str] = []
         dentry: Dentry | None = self
         while dentry is not None and dentry is not root and dentry.parent is not None:
-            parts.append(dentry.name.decode("utf-8", "surrogateescape"))
+            parts.append(readable(dentry.name))
             dentry = dentry.parent
         return "".join("/" + part for part in reversed(parts))
 

@@ -5,6 +5,7 @@ Imports nothing yet: `main` does, once a signal is no traceback any more.
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -20,6 +21,9 @@ def main(arguments: list[str] | None = None) -> None:
     if interruptible:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.signal(signal.SIGTERM, lambda signum, frame: signal.raise_signal(signal.SIGINT))
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # names that are no UTF-8, and terminals that know only ASCII
+            stream.reconfigure(errors="backslashreplace")
     code = run(arguments)
     if interruptible:
         signal.signal(signal.SIGINT, signal.SIG_DFL)

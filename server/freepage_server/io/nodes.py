@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from freepage_proto.names import readable
 from freepage_server.io.beneath import look
 from freepage_server.io.listing import names_in
 from freepage_server.io.node import Node, error, identity, key_of
@@ -397,7 +398,7 @@ class Nodes:
             node = self._nodes.get(node.parent)
         if not names:
             return "." if key == self._root.key else self._stale.get(key) or "(stale)"
-        return b"/".join(reversed(names)).decode(errors="backslashreplace")
+        return readable(b"/".join(reversed(names)))
 
 
 def _descriptor_limit() -> int:

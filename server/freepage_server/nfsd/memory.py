@@ -14,6 +14,7 @@ import os
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
 
+from freepage_proto.names import readable
 from freepage_proto.nfs3 import Data, Fattr3, FType3
 from freepage_server.nfsd.storage import Key, Statfs, StoredEntry
 
@@ -178,7 +179,7 @@ class MemoryStorage:
         while node is not self._root:
             names.append(node.name)
             node = node.parent
-        return b"/".join(reversed(names)).decode(errors="backslashreplace") or "."
+        return readable(b"/".join(reversed(names))) or "."
 
     def statfs(self) -> Statfs:
         free = max(0, self.capacity_bytes - self._used_blocks * BLOCK_SIZE)

@@ -19,6 +19,7 @@ from google.protobuf.message import DecodeError
 
 from freepage import PAGE_SIZE, Faults, HookPolicy, RemovalPath
 from freepage.faults import ArmedFault
+from freepage_proto.names import readable
 from freepage_proto.v1 import control_pb2 as pb
 from freepage_proto.v1 import control_pb2_grpc
 from freepage_runtime import procfs, token
@@ -203,7 +204,7 @@ class ControlService(control_pb2_grpc.ControlServicer):
             code = grpc.StatusCode.FAILED_PRECONDITION
             if isinstance(error, FileNotFoundError | NotADirectoryError):
                 code = grpc.StatusCode.NOT_FOUND
-            await context.abort(code, f"{path}: {error.strerror or error}")
+            await context.abort(code, f"{readable(request.path)}: {error.strerror or error}")
         return pb.ReplacePagesResponse(replaced=replaced)
 
     # --- locks ----------------------------------------------------------------------------------------------------

@@ -180,6 +180,8 @@ def test_names_that_are_no_text_leak_like_others(export: Path) -> None:
                 fd = await task.open(b"/mnt/" + name, os.O_RDONLY)
                 await task.pread(fd, PAGE, 0)
                 await task.close(fd)
+            with pytest.raises(ControlError, match=r"^/mnt/caf\\xe8: No such file or directory$"):
+                await machine.replace_pages(b"/mnt/caf\xe8", 0, 1)
             await machine.set_hook_policy("all=skip")
             await machine.drop_caches(1)
             return (await machine.audit()).text

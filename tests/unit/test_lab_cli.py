@@ -120,6 +120,7 @@ def test_where_the_result_cannot_go_is_said_before_the_work(
         (["demo", "--cache", "64KiB"], "at least 1 MiB"),
         (["server", "--export", ".", "--audit-every", "often"], "not a duration: 'often'"),
         (["proc-exec", "--token-file", "/no/such/token", "true"], "cannot read the token file /no/such/token"),
+        (["ctl", "mount", "127.0.0.1:1:/caf\udce9", "/mnt", "--address", "127.0.0.1:1"], "is no UTF-8 text"),
         (["ctl", "nothing"], "No such command 'nothing' (see freepage ctl --help)"),
     ],
 )

@@ -36,6 +36,10 @@ def run(arguments: list[str] | None = None) -> int:
         code = INTERRUPTED
     except BrokenPipeError:  # the reader of our output has gone (`freepage audit | head`)
         return OUTPUT_GONE
+    except UnicodeEncodeError as error:
+        if error.object not in command_line:
+            raise
+        return _complain(f"{error.object!r} is no UTF-8 text", 2)
     except Exception as error:
         # Wrong usage, as typer reports it; the class has moved between typer's versions, the method has not.
         message = getattr(error, "format_message", None)

@@ -16,13 +16,8 @@ if TYPE_CHECKING:
     from .vmscan import MemCgroup
 
 
-def pack_shadow(age: int, workingset: bool) -> int:
-    """What stays of an evicted page in the tree: one integer, as in the kernel. The group is the file's."""
-    return age << 1 | workingset
-
-
 def unpack_shadow(shadow: int) -> tuple[int, bool]:
-    """(age, workingset)"""
+    """(age, workingset) of what stays of an evicted page: an integer, as in the kernel. Its group is the file's."""
     return shadow >> 1, bool(shadow & 1)
 
 

@@ -98,18 +98,13 @@ NFS3_PROCEDURES: tuple[Procedure, ...] = tuple(p for p in Procedure if p.program
 class AuthSys:
     """An AUTH_SYS credential (RFC 5531 appendix A): who is asking.
 
-    ``gids`` holds at most 16 supplementary groups; ``truncated`` makes one from a longer list as Linux does.
+    ``gids`` holds at most 16 supplementary groups; whoever has more cuts them, as Linux does.
     """
 
     uid: int = 0
     gid: int = 0
     gids: tuple[int, ...] = ()
     machine_name: str = "localhost"
-
-    @classmethod
-    def truncated(cls, uid: int, gid: int, gids: tuple[int, ...], machine_name: str) -> AuthSys:
-        """Cut the supplementary groups silently to 16, as AUTH_SYS must."""
-        return cls(uid, gid, gids[:AUTH_SYS_MAX_GIDS], machine_name)
 
 
 @message

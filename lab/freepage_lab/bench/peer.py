@@ -13,7 +13,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -43,10 +42,6 @@ class Peer:
 
     address: str
     pid: int
-
-    def cpu_s(self) -> float:
-        """Processor time that the process has used, all its threads together, in seconds."""
-        return time.clock_gettime(~self.pid << 3 | 2)  # CPUCLOCK_SCHED of a process: clock_getcpuclockid(3)
 
 
 @contextmanager

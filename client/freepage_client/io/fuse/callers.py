@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from freepage.slab import IN_USE
-from freepage_proto.rpc import AuthSys
+from freepage_proto.rpc import AUTH_SYS_MAX_GIDS, AuthSys
 
 if TYPE_CHECKING:
     from freepage_client.machine import Machine
@@ -23,8 +23,6 @@ MAX_TASKS = 64
 MAX_STATUS_FILES = 64
 ROOT_GROUPS_S = 1.0
 """How long root's groups are believed."""
-NGROUPS = 16
-"""AUTH_SYS has room for no more (RFC 5531)."""
 
 
 class Callers:
@@ -95,7 +93,7 @@ class Callers:
             if len(self._status) > MAX_STATUS_FILES:
                 os.close(self._status.popitem(last=False)[1])
         begin = status.find(b"\nGroups:") + 8
-        return tuple(map(int, status[begin : status.find(b"\n", begin)].split()))[:NGROUPS]
+        return tuple(map(int, status[begin : status.find(b"\n", begin)].split()))[:AUTH_SYS_MAX_GIDS]
 
     def close(self) -> None:
         """Give every credential back. No request may be under way."""

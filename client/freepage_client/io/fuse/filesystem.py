@@ -42,7 +42,6 @@ class FuseFileSystem(Names, Attributes, Files):
     ) -> None:
         super().__init__(machine, mount, is_idle=is_idle, kernel_cache=kernel_cache)
         self._on_end = on_end
-        self._virtual = virtual
         table: dict[Op, Callable[[Request, memoryview], Answer | Later]] = {
             Op.LOOKUP: self.lookup,
             Op.FORGET: self.forget,

@@ -21,7 +21,7 @@ from pathlib import Path
 import pytest
 
 from freepage_client.io.fuse.device import mounted_on
-from mount_rig import Mount, Server, freepage
+from mount_rig import Mount, Server, freepage, mounted
 
 pytest_plugins = ("mount_fixtures",)
 
@@ -257,6 +257,16 @@ def empty(place: Path) -> Iterator[Path]:
     path.mkdir()
     yield path
     path.rmdir()
+
+
+def test_a_mount_point_is_taken_once(source: str, place: Path) -> None:
+    with mounted(source, place / "taken") as mount:
+        done = freepage("mount", source, str(mount.path), check=False)
+        assert done.returncode != 0
+        assert done.stderr == (
+            f"freepage: cannot mount on {mount.path}: it is mounted already (freepage umount {mount.path})\n"
+        )
+    assert mounted_on(str(place / "taken")) is None
 
 
 def test_mistakes(source: str, empty: Path, monkeypatch: pytest.MonkeyPatch) -> None:

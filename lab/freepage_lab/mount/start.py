@@ -28,6 +28,10 @@ def check(source: str, directory: str) -> str:
         raise SettingError(f"cannot mount on {directory}: {error.strerror}") from error
     if not path.is_dir():
         raise SettingError(f"cannot mount on {directory}: it is no directory")
+    if (
+        device.mounted_on(str(path)) == device.FSTYPE
+    ):  # EBUSY of the same file system on the same mount point (do_add_mount)
+        raise SettingError(f"cannot mount on {directory}: it is mounted already (freepage umount {directory})")
     return str(path)
 
 

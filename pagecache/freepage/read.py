@@ -61,6 +61,8 @@ def read_nowait(file: File, pos: int, count: int) -> bytes | None:
     index = folio.index
     off = first - index
     if first != last:
+        if folio.state[off] & (UPTODATE | READAHEAD) != UPTODATE:
+            return None
         start = _in_folio(file, folio, pos, end)
         if start < 0:
             return _read_run(file, pos, end)

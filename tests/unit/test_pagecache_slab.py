@@ -162,6 +162,17 @@ def test_audit_names_what_was_lost() -> None:
     assert parsed["objects"]["nfs_page"] == {"in_use": 0, "cached": 2, "orphaned": 8}
 
 
+def test_audit_says_how_old_the_oldest_of_a_group_is() -> None:
+    now_s = 10.0
+    ledger = fp.Ledger(lambda: now_s)
+    for now_s in (10.0, 11.5):  # noqa: B007 (the ledger's clock)
+        lose(ledger, FillRequest(ledger, CACHED, "read"))
+    now_s = 13.0
+    report = ledger.audit([], [])
+    assert [group.oldest_age_s for group in report.groups] == [3.0]
+    assert "allocated by read, oldest 3.0 s ago" in report.render()
+
+
 def test_audit_names_what_orphans_keep_alive() -> None:
     fs = lost_pages(3)
     fs.cred.put(IN_USE)  # the mount is gone; cached and orphaned requests still hold the credential

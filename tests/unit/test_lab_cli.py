@@ -187,6 +187,13 @@ def test_a_signal_is_one_line(signum: signal.Signals) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "freepage: stopped\n")
 
 
+def test_sigterm_is_heard_in_the_background_of_a_script() -> None:
+    """There, SIGINT is ignored."""
+    command = ["sh", "-c", 'trap "" INT; exec "$0" "$@"', sys.executable, "-c", SIGNALLED, str(int(signal.SIGTERM))]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "freepage: stopped\n")
+
+
 def test_a_signal_while_modules_load_is_no_traceback() -> None:
     command = [sys.executable, "-c", SIGNALLED_WHILE_LOADING]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)

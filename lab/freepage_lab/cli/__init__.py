@@ -13,18 +13,24 @@ import sys
 
 def main(arguments: list[str] | None = None) -> None:
     """The console command, of ``sys.argv`` if no arguments are given. Never returns."""
-    interruptible = signal.getsignal(signal.SIGINT) is signal.default_int_handler  # not under nohup and the like
+    interruptible = signal.getsignal(signal.SIGINT) is signal.default_int_handler  # not in the background of a script
     if interruptible:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # while modules load, there is nothing to clean up
     from freepage_lab.cli.command import run
 
+    def stop(signum: int, frame: object) -> None:
+        if not interruptible:
+            raise KeyboardInterrupt
+        signal.raise_signal(signal.SIGINT)  # whoever hears it now: an event loop ends its tasks in good order
+
+    signal.signal(signal.SIGTERM, stop)
     if interruptible:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        signal.signal(signal.SIGTERM, lambda signum, frame: signal.raise_signal(signal.SIGINT))
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # names that are no UTF-8, and terminals that know only ASCII
             stream.reconfigure(errors="backslashreplace")
     code = run(arguments)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     if interruptible:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:

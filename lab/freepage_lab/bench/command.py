@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from freepage_lab.bench.catalogue import choose
 from freepage_lab.bench.child import Outcome, measure
@@ -17,6 +15,7 @@ from freepage_lab.bench.measure import choose_cores
 from freepage_lab.bench.report import markdown, print_report
 from freepage_lab.bench.row import ROUNDS, Bench, Plan
 from freepage_lab.outputs import check_output, write_output
+from freepage_lab.tables import progress_bar, wide_console
 from freepage_runtime.errors import UserError
 
 LEAST_ROUNDS = 7
@@ -39,10 +38,7 @@ def bench(
         raise UserError(f"{rounds} rounds are too few to mean anything: take {LEAST_ROUNDS} or more")
     chosen = choose(groups)
     check_output(json_file)
-    if console is None:
-        console = Console()
-        if not console.is_terminal and "COLUMNS" not in os.environ:
-            console = Console(width=120)  # a file has no width of its own; 80 would cut what matters
+    console = console or wide_console()
     outcomes = _run(chosen, Plan(rounds=rounds, tiny=tiny, cores=choose_cores()), console)
     if as_markdown:
         console.print(markdown(outcomes), markup=False, highlight=False, soft_wrap=True)
@@ -53,15 +49,7 @@ def bench(
 
 
 def _run(chosen: Sequence[Bench], plan: Plan, console: Console) -> list[Outcome]:
-    bar = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )
+    bar = progress_bar(console)
     outcomes: list[Outcome] = []
     with bar:
         running = bar.add_task("bench", total=len(chosen) * plan.rounds)

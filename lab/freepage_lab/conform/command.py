@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from freepage_lab.conform.compare import Comparison
 from freepage_lab.conform.report import print_report, table
 from freepage_lab.conform.suite import Report, Transport, load_cases, run_cases
 from freepage_lab.outputs import check_output, write_output
+from freepage_lab.tables import progress_bar, wide_console
 from freepage_runtime.errors import UserError
 
 
@@ -30,22 +30,11 @@ def conform(
     """Whether all compared cells are equal. Raises UserError for what cannot be run."""
     over = _transport(transport)
     check_output(json_file)
-    if console is None:
-        console = Console()
-        if not console.is_terminal and "COLUMNS" not in os.environ:
-            console = Console(width=120)  # a file has no width of its own; 80 would cut what matters
+    console = console or wide_console()
     cases, left_out = load_cases(workloads, truth, names)
     report = Report(not_counted=left_out)
     finished: list[Comparison] = []
-    bar = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )
+    bar = progress_bar(console)
     with bar:
         running = bar.add_task("conform", total=len(cases))
 

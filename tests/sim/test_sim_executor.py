@@ -50,7 +50,7 @@ class Bystander:
     async def checkpoint(self, label: str) -> None:
         await self._clock.sleep(0.08)
 
-    def buffer(self, size: int) -> None:
+    def buffers(self, size: int, count: int) -> None:
         pass
 
     async def named(self, path: str) -> None:

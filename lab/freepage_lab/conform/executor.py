@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
 from freepage_lab.conform.language import SERVER, Step, loop_values
+from freepage_lab.conform.memory import BUFFERS
 from freepage_lab.conform.pattern import crc, pattern
 
 Result: TypeAlias = "str | dict[str, Any]"
@@ -86,8 +87,8 @@ class Machine(Protocol):
     async def drop_caches(self, what: int) -> None: ...
     async def sync(self) -> None: ...
     async def checkpoint(self, label: str) -> None: ...
-    def buffer(self, size: int) -> None:
-        """The process that runs the script is about to move data ``size`` bytes at a time; 0: it has done so."""
+    def buffers(self, size: int, count: int) -> None:
+        """The process that runs the script is about to move data by ``count`` buffers of ``size`` bytes; 0: it has."""
 
     async def named(self, path: str) -> None:
         """The script opened, made or renamed ``path`` (relative to the mount point): from now on the file goes by
@@ -138,14 +139,14 @@ class Executor:
             return await self._loop(step, variables)
         moved = BUFFER_OPERANDS.get(step.op)
         if moved is not None:
-            self._machine.buffer(step[moved](variables))
+            self._machine.buffers(step[moved](variables), BUFFERS.get(step.op, 1))
         try:
             return await self._operations[step.op](step, variables)
         except OSError as error:
             return "!" + errno.errorcode.get(error.errno or 0, str(error.errno))
         finally:
             if moved is not None:
-                self._machine.buffer(0)
+                self._machine.buffers(0, 0)
 
     async def _loop(self, step: Step, variables: Mapping[str, Any]) -> dict[str, Any]:
         count, errors, digest, shown = 0, dict[str, int](), 0, list[str]()

@@ -18,6 +18,7 @@ from freepage_lab.conform.compare import ClientObservation, Observation
 from freepage_lab.conform.executor import Caller, Executor, Result
 from freepage_lab.conform.exported import ExportedFileSystem
 from freepage_lab.conform.language import SERVER, Step, Workload
+from freepage_lab.conform.memory import BASE_PAGES, MallocHeap, TreeNodes
 from freepage_lab.conform.recorder import NameBook, RecordingNetwork, named_io, page_states
 from freepage_runtime.clock import Clock
 
@@ -39,12 +40,6 @@ DEFAULT_CHECKPOINT_MS = 30
 BOOT_DIRTY_LIMIT_PAGES = 12288
 """What the recordings' machine took for the dirty limit since it booted: a fifth of the memory that was there so early.
 Between 8192 and 16383, for its flusher wrote chunks of 2048 pages."""
-EXECUTOR_PAGES = 150
-"""What a memory cgroup holds of the recordings' executor itself, a Python process, and of the kernel's objects. Of the
-memory.max of 16 and 32 MiB that recordings were made with, 200 to 250 pages were never the page cache's when 64 KiB
-were moved at a time, and up to 57 of them are the slack that reclaim leaves."""
-EXECUTOR_BUFFERS = 2
-"""How many buffers of the size moved the executor has at a time: the one it fills and the one it is done with."""
 LAST_LABEL = "end"
 """The implicit checkpoint of a script that does not end in one."""
 
@@ -91,6 +86,8 @@ class Stage:
         self._wires: dict[str, RecordingNetwork] = {}
         self._exported = ExportedFileSystem()
         self._memcg = MemCgroup()
+        self._heap = MallocHeap()
+        self._nodes = TreeNodes()
 
     async def play(self) -> None:
         await self.set_up()
@@ -126,7 +123,7 @@ class Stage:
         for name, value in environment.dirty.items():
             _set_dirty(dirty, name, value)
         limit = None if environment.memcg_mb is None else environment.memcg_mb << (20 - PAGE_SHIFT)
-        memcg = self._memcg = MemCgroup(limit, other_pages=EXECUTOR_PAGES)
+        memcg = self._memcg = MemCgroup(limit, other_pages=BASE_PAGES)
         for client, options in self._workload.mounts.items():
             wire = self._wires[client] = RecordingNetwork(self._venue.network(client), self._note_call)
             machine = self._machines[client] = Machine(
@@ -166,17 +163,27 @@ class Stage:
 
     def _note_call(self, procedure: Procedure, args: object) -> None:
         self._exported.called(procedure, args, self._venue.clock.now())
+        if self._memcg.limit_pages is not None:
+            self._charge_others()
 
     # --- what the executor asks of the machine ----------------------------------------------------------------------
 
     async def sleep(self, seconds: float) -> None:
         await self._venue.sleep(seconds)
 
-    def buffer(self, size: int) -> None:
+    def buffers(self, size: int, count: int) -> None:
+        if count:
+            self._heap.hold(size, count)
+        else:
+            self._heap.release()
         memcg = self._memcg
         if memcg.limit_pages is not None:
-            memcg.other_pages = EXECUTOR_PAGES + EXECUTOR_BUFFERS * -(-size // PAGE_SIZE)
+            self._charge_others()
             memcg.resize(memcg.limit_pages)
+
+    def _charge_others(self) -> None:
+        mappings = (mapping for machine in self._machines.values() for mapping in machine.cache.mappings)
+        self._memcg.other_pages = BASE_PAGES + self._heap.pages + self._nodes.pages(mappings)
 
     async def drop_caches(self, what: int) -> None:
         for machine in self._machines.values():
@@ -278,7 +285,7 @@ class _SetUpMachine:
     async def checkpoint(self, label: str) -> None:
         """There is nothing to look at yet."""
 
-    def buffer(self, size: int) -> None:
+    def buffers(self, size: int, count: int) -> None:
         """Whose memory set-up needs does not matter."""
 
     async def named(self, path: str) -> None:

@@ -169,7 +169,7 @@ class PageCache:
         }
 
     def folio_slack_pages(self) -> int:
-        """Pages of replies' buffers that stay in memory though their pages have left. O(folios)."""
+        """Pages' worth of contents that stay in memory for no cached page (Folio.slack_pages). O(folios)."""
         return sum(folio.slack_pages() for mapping in self.mappings for folio in mapping.pages.distinct_folios())
 
     # -- drop_caches -------------------------------------------------------------------------------------------

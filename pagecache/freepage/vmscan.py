@@ -127,7 +127,6 @@ class MemCgroup:
         self.batches = LruBatches()
         self.target = ReclaimTarget([self])
         self.stat = VmStat()
-        self.memory_max_events = 0
         self.on_all_dirty: list[Callable[[], None]] = []
         """called when reclaim found only dirty pages that nobody writes: the caches wake their flushers"""
         self.trace: Callable[[int], None] | None = None
@@ -161,7 +160,6 @@ class MemCgroup:
             return
         drained = False
         while self.usage_pages + self.other_pages + 1 > limit:
-            self.memory_max_events += 1
             reclaimed = self.try_to_free_pages(1)
             if self.margin() >= 1:
                 continue

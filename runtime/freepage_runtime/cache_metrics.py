@@ -94,7 +94,7 @@ def page_cache(cache: PageCache) -> Iterator[Metric]:
     )
     yield gauge(
         "freepage_pagecache_folio_slack_pages",
-        "Pages of replies' buffers that stay in memory because neighbours of pages that left are still cached.",
+        "Pages' worth of contents in memory for no cached page: neighbours of theirs are still cached.",
         cache.folio_slack_pages(),
     )
     yield gauge(

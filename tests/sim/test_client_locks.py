@@ -122,6 +122,24 @@ def test_two_owners_of_one_machine_wait_for_two_ranges() -> None:
     run_world(story)
 
 
+@pytest.mark.parametrize("options", ["", "local_lock=all"])
+def test_a_lock_made_shared_lets_in_who_waits_to_share_it(options: str) -> None:
+    async def story(world: World) -> None:
+        machine = await world.client("A", options)
+        holder, other = machine.task(), machine.task()
+        fd_holder, fd_other = [await task.open("/mnt/f", os.O_RDWR | os.O_CREAT) for task in (holder, other)]
+        await holder.lockf(fd_holder, fcntl.LOCK_EX)
+        waiting = asyncio.create_task(other.lockf(fd_other, fcntl.LOCK_SH))
+        await world.clock.sleep(1)
+        assert not waiting.done()
+        await holder.lockf(fd_holder, fcntl.LOCK_SH)
+        await world.clock.sleep(PROMPT_S)
+        assert waiting.done()
+        await waiting
+
+    run_world(story)
+
+
 def _ranges(locks: FileLocks) -> list[tuple[object, int, int, str]]:
     return [(held.owner, held.start, held.end, "EX" if held.exclusive else "SH") for held in locks.posix]
 

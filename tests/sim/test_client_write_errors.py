@@ -1,11 +1,12 @@
 """A full server: at which call the error is told, to whom, and what is sent meanwhile.
 
-Each script and what came of it were recorded on Linux 6.1.192 with knfsd on a file system with 1 MiB left. One
-property of that server matters: a WRITE that fails changes its write verifier, so what it has taken before comes again.
+Each script and what came of it were recorded on Linux 6.1.192 with knfsd on a file system with 1 MiB left. A WRITE that
+fails changes knfsd's write verifier, and ours: what the server has taken before comes again.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import itertools
 import os
@@ -239,25 +240,12 @@ class Player:
         await self._world.clock.sleep(seconds)
 
 
-async def _server_with_room(world: World, capacity_bytes: int) -> None:
-    server = await world.server(storage=MemoryStorage(wall_ns=world.wall_ns, capacity_bytes=capacity_bytes))
-    original = server.call
-
-    async def call(procedure, header, args, peer="local"):  # type: ignore[no-untyped-def]
-        result = await original(procedure, header, args, peer)
-        if isinstance(result, WriteRes) and result.status is NfsStat3.NOSPC:
-            server._reset_write_verifier()
-        return result
-
-    server.call = call  # type: ignore[method-assign]
-
-
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_a_full_server_is_told_of_where_linux_tells_it(name: str) -> None:
     options, steps = SCRIPTS[name]
 
     async def story(world: World) -> None:
-        await _server_with_room(world, MIB)
+        await world.server(storage=MemoryStorage(wall_ns=world.wall_ns, capacity_bytes=MIB))
         machine = await world.client("A", options)
         local = await world.local_task()
         await world.clock.sleep(6)
@@ -325,6 +313,34 @@ def test_which_errors_a_later_write_tells_and_which_wait_for_fsync(
         await task.close(fd)
         await task.exit()
         assert await machine.umount("/mnt") == []
+
+    run_world(story)
+
+
+def test_a_server_that_writes_nothing_of_a_direct_write_is_an_error() -> None:
+    async def story(world: World) -> None:
+        server = await world.server()
+        original = server.call
+        asked: list[int] = []
+
+        async def call(procedure, header, args, peer="local"):  # type: ignore[no-untyped-def]
+            if procedure is Procedure.WRITE:
+                asked.append(args.count)
+                if len(asked) > 1:
+                    return WriteRes(NfsStat3.OK)
+                args = dataclasses.replace(args, count=1000)
+            return await original(procedure, header, args, peer)
+
+        server.call = call  # type: ignore[method-assign]
+        machine = await world.client()
+        task = machine.task()
+        fd = await task.open("/mnt/f", RDWR | os.O_DIRECT)
+        assert await task.write(fd, b"x" * 4096) == 1000, "what came before the error"
+        assert asked == [4096, 3096]
+        with pytest.raises(OSError) as caught:
+            await task.write(fd, b"x" * 4096)
+        assert caught.value.errno == errno.EIO
+        await task.exit()
 
     run_world(story)
 

@@ -65,7 +65,7 @@ def server(nfsd: NfsServer, service: ServiceStats) -> Iterator[Metric]:
     )
     yield counter(
         "freepage_server_write_verifier_changes",
-        "Times the write verifier changed because unstable data may have been lost.",
+        "Times the write verifier changed because a write failed: clients send again what they have not committed.",
         stats.write_verifier_changes,
     )
     replies = nfsd.replies

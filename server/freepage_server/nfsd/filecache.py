@@ -343,7 +343,11 @@ class FileCache:
     async def write(
         self, export: Export, key: Key, attributes: Fattr3, offset: int, data: Data, stable: StableHow, cred: AuthSys
     ) -> int:
-        """Write, and if it is to be stable, on to the storage. Returns the bytes written. Raises OSError."""
+        """Write, and if it is to be stable, on to the storage. Returns the bytes written. Raises OSError.
+
+        A write that fails, as on a full disk, makes clients send again what they have not committed
+        (fs/nfsd/vfs.c:nfsd_vfs_write).
+        """
         inode = self._inode(export, key, attributes)
         with self._using(inode):
             async with inode.lock:
@@ -351,11 +355,15 @@ class FileCache:
                     raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
                 if inode.foreign or inode.racy_until_ns:
                     await self._drop_stale(inode)
-                await self._reserve(export, key, offset, len(data), cred)
-                self.changed(export, key)  # reserving may move ctime on disk
-                now = export.storage.now_ns()
-                inode.overlay = (now, now)
-                written = await generic_perform_write(inode.file_for(cred), offset, data)
+                try:
+                    await self._reserve(export, key, offset, len(data), cred)
+                    self.changed(export, key)  # reserving may move ctime on disk
+                    now = export.storage.now_ns()
+                    inode.overlay = (now, now)
+                    written = await generic_perform_write(inode.file_for(cred), offset, data)
+                except OSError:
+                    self._wb_failed()
+                    raise
             if stable is not StableHow.UNSTABLE:
                 await self._write_and_sync(inode, offset, offset + written)
             return written

@@ -218,7 +218,7 @@ class NfsServer:
         return self._verf.to_bytes(8, "big")
 
     def _reset_write_verifier(self) -> None:
-        """Writing out failed: clients have to send uncommitted data again (knfsd: nfsd_reset_write_verifier)."""
+        """Writing failed: clients have to send uncommitted data again (knfsd: nfsd_reset_write_verifier)."""
         self._verf = (self._verf + 1) & _UINT64
         self.stats.write_verifier_changes += 1
 

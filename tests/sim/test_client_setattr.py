@@ -10,7 +10,13 @@ import pytest
 from freepage_client.vfs.task import Task
 from freepage_lab.sim.world import World, run_world
 from freepage_proto.rpc import Procedure
+from freepage_server.nfsd.local import LocalTask
 
+ELSEWHERE: dict[str, Callable[[LocalTask], Awaitable[None]]] = {
+    "mode": lambda local: local.chmod("f", 0o640),
+    "owner": lambda local: local.chown("f", 7, -1),
+    "group": lambda local: local.chown("f", -1, 7),
+}
 CHANGES: dict[str, Callable[[Task], Awaitable[None]]] = {
     "mode": lambda task: task.chmod("/mnt/f", 0o640),
     "owner": lambda task: task.chown("/mnt/f", 7, -1),
@@ -29,6 +35,28 @@ def test_an_access_answer_ends_with_the_mode_or_the_owner(what: str) -> None:
         for change in (None, None, CHANGES[what]):
             if change is not None:
                 await change(task)
+            before = access.ops
+            await task.access("/mnt/f", os.R_OK)
+            asked.append(access.ops - before)
+        return asked
+
+    assert run_world(story)[1:] == [0, 1]
+
+
+@pytest.mark.parametrize("what", ELSEWHERE)
+def test_an_access_answer_ends_when_another_has_changed_mode_or_owner(what: str) -> None:
+    async def story(world: World) -> list[int]:
+        local = await world.local_task()
+        machine = await world.client("A", "actimeo=3")
+        task = machine.task()
+        await task.close(await task.open("/mnt/f", os.O_RDWR | os.O_CREAT))
+        access = machine.mounts[0].stats.ops[Procedure.ACCESS]
+        asked = []
+        for changed in (False, False, True):
+            if changed:
+                await ELSEWHERE[what](local)
+            await world.clock.sleep(4)  # the attributes have to be asked for again
+            await task.stat("/mnt/f")
             before = access.ops
             await task.access("/mnt/f", os.R_OK)
             asked.append(access.ops - before)

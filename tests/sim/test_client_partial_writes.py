@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import pytest
 
 from freepage_lab.sim.world import World, run_world
 from freepage_proto.nfs3 import WriteArgs
+from freepage_proto.rpc import CallHeader, Procedure
+from server_rig import ask_first
 
 Range = tuple[int, int]
 """[start, end) in bytes"""
@@ -31,15 +34,15 @@ def test_which_writes_become_one(writes: list[Range], sent: list[Range]) -> None
         await local.write(fd, b"." * 8192)
         await local.close(fd)
         server = await world.server()
-        original, seen = server.call, []
+        seen: list[Range] = []
 
-        async def call(procedure, header, args, peer="local"):  # type: ignore[no-untyped-def]
+        async def answer(procedure: Procedure, header: CallHeader, args: Any) -> object:
             if isinstance(args, WriteArgs):
                 seen.append((args.offset, args.offset + args.count))
                 assert bytes(args.data) == b"x" * args.count
-            return await original(procedure, header, args, peer)
+            return None
 
-        server.call = call  # type: ignore[method-assign]
+        ask_first(server, answer)
         task = (await world.client()).task()
         fd = await task.open("/mnt/f", os.O_WRONLY)
         for start, end in writes:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
+from typing import Any
 
 import pytest
 
 from freepage_lab.sim.world import World, run_world
 from freepage_proto.nfs3 import NfsStat3, ReaddirRes
-from freepage_proto.rpc import Procedure
+from freepage_proto.rpc import CallHeader, Procedure
+from server_rig import ask_first
 
 
 @pytest.mark.parametrize("options", ["", "nordirplus"])
@@ -24,14 +26,14 @@ def test_a_listing_that_fails_is_an_error_and_the_next_one_asks_again(
         await local.mkdir("d")
         await local.mkdir("d/sub")
         server = await world.server()
-        original, failing = server.call, True
+        failing = True
 
-        async def call(procedure, header, args, peer="local"):  # type: ignore[no-untyped-def]
+        async def answer(procedure: Procedure, header: CallHeader, args: Any) -> object:
             if failing and procedure in (Procedure.READDIR, Procedure.READDIRPLUS):
                 return ReaddirRes(status)
-            return await original(procedure, header, args, peer)
+            return None
 
-        server.call = call  # type: ignore[method-assign]
+        ask_first(server, answer)
         task = (await world.client("A", options)).task()
         for _ in range(2):
             with pytest.raises(OSError) as caught:

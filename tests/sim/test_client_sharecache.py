@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,8 @@ from freepage_client.machine import Machine
 from freepage_client.nfs.dcache import Dentry
 from freepage_client.nfs.mountstats import render_mountstats
 from freepage_lab.sim.world import EXPORT, SERVER, World, run_world
-from freepage_proto.rpc import Procedure
+from freepage_proto.rpc import CallHeader, Procedure
+from server_rig import ask_first
 
 SOURCE = f"{SERVER}:{EXPORT}"
 
@@ -94,13 +96,12 @@ def test_the_second_mount_asks_before_it_finds_the_first() -> None:
     async def story(world: World) -> None:
         server = await world.server()
         seen: list[Procedure] = []
-        original = server.call
 
-        async def call(procedure, header, args, peer="local"):  # type: ignore[no-untyped-def]
+        async def answer(procedure: Procedure, header: CallHeader, args: Any) -> object:
             seen.append(procedure)
-            return await original(procedure, header, args, peer)
+            return None
 
-        server.call = call  # type: ignore[method-assign]
+        ask_first(server, answer)
         machine = await world.client("A")
         first = seen.copy()
         seen.clear()

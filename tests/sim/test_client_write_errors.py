@@ -19,8 +19,9 @@ from freepage_client.vfs.task import Task
 from freepage_lab.conform.recorder import run_lengths
 from freepage_lab.sim.world import World, run_world
 from freepage_proto.nfs3 import NfsStat3, WriteRes
-from freepage_proto.rpc import Procedure, Program
+from freepage_proto.rpc import CallHeader, Procedure, Program
 from freepage_server.nfsd.memory import MemoryStorage
+from server_rig import ask_first
 
 MIB = 1 << 20
 RDWR = os.O_RDWR | os.O_CREAT
@@ -285,15 +286,14 @@ def test_which_errors_a_later_write_tells_and_which_wait_for_fsync(
 ) -> None:
     async def story(world: World) -> None:
         server = await world.server()
-        original = server.call
         failing = True
 
-        async def call(procedure, header, args, peer="local"):  # type: ignore[no-untyped-def]
+        async def answer(procedure: Procedure, header: CallHeader, args: Any) -> object:
             if procedure is Procedure.WRITE and failing:
                 return WriteRes(status)
-            return await original(procedure, header, args, peer)
+            return None
 
-        server.call = call  # type: ignore[method-assign]
+        ask_first(server, answer)
         machine = await world.client()
         task = machine.task()
         fd = await task.open("/mnt/f", RDWR)
@@ -320,18 +320,18 @@ def test_which_errors_a_later_write_tells_and_which_wait_for_fsync(
 def test_a_server_that_writes_nothing_of_a_direct_write_is_an_error() -> None:
     async def story(world: World) -> None:
         server = await world.server()
-        original = server.call
+        whole = server.call
         asked: list[int] = []
 
-        async def call(procedure, header, args, peer="local"):  # type: ignore[no-untyped-def]
+        async def answer(procedure: Procedure, header: CallHeader, args: Any) -> object:
             if procedure is Procedure.WRITE:
                 asked.append(args.count)
                 if len(asked) > 1:
                     return WriteRes(NfsStat3.OK)
-                args = dataclasses.replace(args, count=1000)
-            return await original(procedure, header, args, peer)
+                return await whole(procedure, header, dataclasses.replace(args, count=1000))
+            return None
 
-        server.call = call  # type: ignore[method-assign]
+        ask_first(server, answer)
         machine = await world.client()
         task = machine.task()
         fd = await task.open("/mnt/f", RDWR | os.O_DIRECT)
@@ -350,17 +350,16 @@ def test_a_server_that_is_late_keeps_the_data() -> None:
 
     async def story(world: World) -> None:
         server = await world.server()
-        original = server.call
         asked: list[float] = []
 
-        async def call(procedure, header, args, peer="local"):  # type: ignore[no-untyped-def]
+        async def answer(procedure: Procedure, header: CallHeader, args: Any) -> object:
             if procedure is Procedure.WRITE:
                 asked.append(world.clock.now())
                 if len(asked) < 3:
                     return WriteRes(NfsStat3.JUKEBOX)
-            return await original(procedure, header, args, peer)
+            return None
 
-        server.call = call  # type: ignore[method-assign]
+        ask_first(server, answer)
         machine = await world.client()
         task = machine.task()
         fd = await task.open("/mnt/f", RDWR)

@@ -182,12 +182,14 @@ def test_a_root_that_nobody_uses_is_a_name_like_others() -> None:
     tell(story)
 
 
-def test_two_dots_stay_below_the_mount() -> None:
+def test_two_dots_lead_out_of_a_mount_to_where_its_mount_point_is() -> None:
     async def story(s: Story) -> None:
         await s.mount("", "/3")
         await s.mount("/d1", "/1")
         await s.task.stat("/3/d1/sub")
-        assert (await s.task.stat("/1/..")).st_ino == (await s.task.stat("/3/d1")).st_ino
+        assert (await s.task.stat("/1/../3/d1")).st_ino == (await s.task.stat("/1")).st_ino
+        with pytest.raises(FileNotFoundError):
+            await s.task.stat("/1/../sub")  # and not to the directory's parent on the server
         assert (await s.task.stat("/1/sub/..")).st_ino == (await s.task.stat("/1")).st_ino
         await s.task.chdir("/1/sub")
         await s.task.rename("/3/d1/sub", "/3/sub")

@@ -353,8 +353,7 @@ async def rmdir(dir_inode: NfsInode, dentry: Dentry, cred: Credential) -> None:
         await nfs3proc.remove(dir_inode, dentry.name, cred, directory=True)
     except OSError as error:
         if error.errno == errno.ENOENT:
-            d_delete(dentry)
-            _removed(dir_inode, dentry)
+            d_drop(dentry)  # and not made negative, for vfs_rmdir holds it once more meanwhile
         raise
     inode.i_nlink = 0
     inode.dead = True

@@ -62,11 +62,10 @@ async def direct_read(file: NfsFile, pos: int, count: int) -> bytes:
     if not count:
         return b""
     await start_io_direct(inode)
-    size = max(server.rsize, PAGE_SIZE)
     calls: list[tuple[ReadArgs, NfsFattr, RpcTask]] = []
     file.context.get(IN_USE)
     try:
-        for start, length in _cut(pos, count, size):
+        for start, length in _cut(pos, count, server.rsize):
             args = ReadArgs(inode.fh, start, length)
             calls.append((args, server.fattr(), server.rpc.start(Procedure.READ, args, file.context.cred.auth)))
             data: list[Data] = []

@@ -75,9 +75,9 @@ class NfsFile(File):
         self.dentry = dentry
         self.flags = flags
         self.owner = owner
-        access = flags & os.O_ACCMODE
-        self.may_read = access != os.O_WRONLY
-        self.may_write = access != os.O_RDONLY
+        access = flags & os.O_ACCMODE  # 3, neither of the three, is checked for both and allows neither
+        self.may_read = access in (os.O_RDONLY, os.O_RDWR)
+        self.may_write = access in (os.O_WRONLY, os.O_RDWR)
         self.context: OpenContext = OpenContext(
             inode.server.machine.cache.ledger, dentry, cred, may_read=self.may_read, may_write=self.may_write
         )

@@ -43,7 +43,7 @@ class Attributes(Process):
         """fstat(2) as glibc makes it, fstatat of an empty path: a walk of no component, and so one that may meet a
         stale handle and be made again (vfs_statx).
         """
-        dentry = self._get(fd).dentry
+        dentry = self._get_raw(fd).dentry
         await self._stay(dentry, Lookup.NONE)
         try:
             return Stat.of(await getattr_inode(dentry, self.cred))
@@ -97,8 +97,8 @@ class Attributes(Process):
             async with self._existing(path, reval, follow=follow) as dentry:
                 inode = dentry.inode
                 assert inode is not None
-                self._must_be_writable(inode)
                 iattr = make(inode)
+                self._must_be_writable(inode)
                 if mask:
                     await nfs_access.permission(inode, mask, self.cred)
                 async with inode.lock():

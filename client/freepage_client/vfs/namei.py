@@ -87,10 +87,23 @@ class Walk:
     """One path resolution: the directory of the last component, held, and the component's name.
 
     ``last`` is b"" when the path ends at a mount's root or in ``.`` or ``..``; ``parent`` is then the thing itself.
-    ``must_be_dir``: the path ended in a slash. ``is_mountpoint``: it is a mount's own path, whose name lies outside.
+    ``up``: that was ``..``. ``must_be_dir``: the path ended in a slash. ``is_mountpoint``: it is a mount's own path,
+    whose name lies outside.
     """
 
-    __slots__ = ("_cred", "_links", "_machine", "flags", "is_mountpoint", "last", "mount", "must_be_dir", "parent")
+    __slots__ = (
+        "_cred",
+        "_jumped",
+        "_links",
+        "_machine",
+        "flags",
+        "is_mountpoint",
+        "last",
+        "mount",
+        "must_be_dir",
+        "parent",
+        "up",
+    )
 
     def __init__(self, machine: Machine, mount: Mount, parent: Dentry, cred: Credential, flags: Lookup) -> None:
         self._machine = machine
@@ -100,8 +113,12 @@ class Walk:
         self.flags = flags
         self.parent = parent
         self.last = b""
+        self.up = False
         self.must_be_dir = False
         self.is_mountpoint = False
+        self._jumped = True
+        """No name led here, but the start, a mount point or ``..`` (ND_JUMPED): nobody asked if the place is still
+        good."""
 
     def done(self) -> None:
         dput(self.parent)
@@ -115,7 +132,7 @@ class Walk:
         """Walk all but the last component of a relative path."""
         self.must_be_dir = path.endswith(b"/")
         components = [part for part in path.split(b"/") if part]
-        self.last = b""
+        self.last, self.up = b"", False
         self.is_mountpoint = not components and self.parent is self.mount.root
         for i, name in enumerate(components):
             inode = directory_of(self.parent)
@@ -123,21 +140,31 @@ class Walk:
                 await permission(inode, MAY_EXEC, self._cred)
             else:
                 inode.server.stats.events["vfsaccess"] += 1
+            self.up = name == b".."
             if name == b".":
                 continue
             if name == b"..":
+                if self.parent is self.mount.root and self.mount.mountpoint != "/":
+                    outside = self.mount.mountpoint.rpartition("/")[0]
+                    await self._walk_on(outside.encode("utf-8", "surrogateescape"), components[i + 1 :])
+                    return
                 self._to_parent_directory()
+                self._jumped = True
                 continue
+            self._jumped = False
             if i == len(components) - 1:
                 self.last = name
                 return
             child = await lookup_child(self.parent, name, self.flags | Lookup.PARENT, self._cred)
-            await self._step_into(child, components[i + 1 :])
-            if self.last:
+            if child.inode is not None and child.inode.is_lnk:
+                await self._walk_on(await self._follow(child), components[i + 1 :])
                 return
+            self._step_into(child)
 
     def _to_parent_directory(self) -> None:
-        """``..``: at a mount's root it is that itself; what has moved away from below it has none (follow_dotdot)."""
+        """``..``: at the root of everything it is that itself; what has moved away from below a mount's root has none
+        (follow_dotdot).
+        """
         root = self.mount.root
         if self.parent is root:
             return
@@ -146,33 +173,33 @@ class Walk:
             raise os_error(errno.ENOENT)
         self._stand_on(dget(parent))
 
-    async def _step_into(self, child: Dentry, rest: list[bytes]) -> None:
-        """Go on from an intermediate component: down into a directory, or along a symbolic link."""
+    async def _walk_on(self, place: bytes, rest: list[bytes]) -> None:
+        """The rest of the way leads on from another place."""
+        must_be_dir = self.must_be_dir
+        await self._restart(b"/".join((place, *rest)) or b"/")
+        self.must_be_dir = must_be_dir
+
+    def _step_into(self, child: Dentry) -> None:
+        """Down into a directory. Takes over the reference."""
         inode = child.inode
         if inode is None:
             put_name(child)
             raise os_error(errno.ENOENT)
-        if inode.is_lnk:
-            try:
-                target = await self._target(child)
-            finally:
-                put_name(child)
-            must_be_dir = self.must_be_dir
-            await self._restart(target + b"/" + b"/".join(rest))
-            self.must_be_dir = must_be_dir
-            rest.clear()
-            return
         if not inode.is_dir:
             put_name(child)
             raise os_error(errno.ENOTDIR)
         self._stand_on(child)
 
-    async def _target(self, link: Dentry) -> bytes:
-        self._links += 1
-        if self._links > MAX_SYMLINKS:
-            raise os_error(errno.ELOOP)
+    async def _follow(self, link: Dentry) -> bytes:
+        """Where this symbolic link points. Takes over the reference."""
         assert link.inode is not None
-        target = await read_target(link.inode, self._cred)
+        try:
+            self._links += 1
+            if self._links > MAX_SYMLINKS:
+                raise os_error(errno.ELOOP)
+            target = await read_target(link.inode, self._cred)
+        finally:
+            put_name(link)
         if not target:
             raise os_error(errno.ENOENT)
         return target
@@ -181,33 +208,39 @@ class Walk:
         if path.startswith(b"/"):
             self.mount, path = resolve_mount(self._machine, path)
             self._stand_on(dget(self.mount.root))
+            self._jumped = True
         await self.to_parent(path)
 
     async def last_child(self, flags: Lookup, *, follow: bool) -> Dentry:
-        """Look up the last component, along symbolic links if ``follow``. The caller puts the result.
-
-        A path without one is the place itself; opening it asks the server then, for no name was believed on the way.
-        """
+        """Look up the last component, along symbolic links if ``follow``. The caller puts the result."""
         while True:
-            if not self.last:
-                inode = directory_of(self.parent)
-                await verify_inode(inode, (self.flags | flags) & ~Lookup.CREATE, self._cred)
-                return dget(self.parent)
-            dentry = await lookup_child(self.parent, self.last, self.flags | flags, self._cred)
-            inode_or_none = dentry.inode
-            if inode_or_none is not None and inode_or_none.is_lnk and (follow or self.must_be_dir):
-                try:
-                    target = await self._target(dentry)
-                finally:
-                    put_name(dentry)
-                must_be_dir = self.must_be_dir
-                await self._restart(target)
-                self.must_be_dir = self.must_be_dir or must_be_dir
+            dentry = await self.child(flags)
+            inode = dentry.inode
+            if inode is not None and inode.is_lnk and (follow or self.must_be_dir):
+                await self.along(dentry)
                 continue
-            if inode_or_none is not None and self.must_be_dir and not inode_or_none.is_dir:
+            if inode is not None and self.must_be_dir and not inode.is_dir:
                 put_name(dentry)
                 raise os_error(errno.ENOTDIR)
             return dentry
+
+    async def child(self, flags: Lookup) -> Dentry:
+        """Look up the last component, whatever it is. The caller puts the result.
+
+        A path without one is the place itself; one that no name led to is verified as a name would be
+        (complete_walk, nfs_weak_revalidate).
+        """
+        if self.last:
+            return await lookup_child(self.parent, self.last, self.flags | flags, self._cred)
+        if self._jumped:
+            await verify_inode(directory_of(self.parent), self.flags | flags, self._cred)
+        return dget(self.parent)
+
+    async def along(self, link: Dentry) -> None:
+        """The last component is this symbolic link: on to where it points. Takes over the reference."""
+        target, must_be_dir = await self._follow(link), self.must_be_dir
+        await self._restart(target)
+        self.must_be_dir = self.must_be_dir or must_be_dir
 
 
 def resolve_mount(machine: Machine, path: bytes) -> tuple[Mount, bytes]:

@@ -153,8 +153,9 @@ class Names(Process):
     async def _remove(self, path: Path, reval: Lookup, *, directory: bool) -> None:
         async with self._walk(path, reval) as walk:
             if not walk.last:
-                raise os_error(errno.EBUSY if directory else errno.EISDIR)
+                raise os_error(_rmdir_of_place(walk) if directory else errno.EISDIR)
             dir_inode = directory_of(walk.parent)
+            self._must_be_writable(dir_inode)
             async with dir_inode.lock():
                 wanted_dir, walk.must_be_dir = walk.must_be_dir, False
                 dentry = await walk.last_child(Lookup.NONE, follow=False)
@@ -162,7 +163,6 @@ class Names(Process):
                     inode = dentry.inode
                     if inode is None:
                         raise os_error(errno.ENOENT)
-                    self._must_be_writable(dir_inode)
                     await nfs_access.permission(dir_inode, MAY_WRITE | MAY_EXEC, self.cred)
                     if directory:
                         if not inode.is_dir:
@@ -183,12 +183,15 @@ class Names(Process):
     async def _rename(self, path: Path, new_path: Path, reval: Lookup) -> None:
         async with self._walk(path, reval) as old_walk, self._walk(new_path, reval) as new_walk:
             if old_walk.is_mountpoint or new_walk.is_mountpoint:
+                if old_walk.is_mountpoint and new_walk.is_mountpoint and old_walk.mount is new_walk.mount:
+                    return  # onto itself
                 raise os_error(errno.EXDEV)
             if not old_walk.last or not new_walk.last:
                 raise os_error(errno.EBUSY)
             old_dir, new_dir = directory_of(old_walk.parent), directory_of(new_walk.parent)
             if old_walk.mount is not new_walk.mount:
                 raise os_error(errno.EXDEV)
+            self._must_be_writable(old_dir)
             first, second = sorted((old_dir, new_dir), key=id)
             async with first.lock():
                 if second is first:
@@ -209,7 +212,6 @@ class Names(Process):
                 if wants_dir and not old.inode.is_dir:
                     raise os_error(errno.ENOTDIR)
                 self._check_rename(old, new)
-                self._must_be_writable(old_dir)
                 await nfs_access.permission(old_dir, MAY_WRITE | MAY_EXEC, self.cred)
                 await nfs_access.permission(new_dir, MAY_WRITE | MAY_EXEC, self.cred)
                 if new.inode is not old.inode:
@@ -235,6 +237,13 @@ class Names(Process):
                 raise os_error(errno.ENOTDIR)
             if not old.inode.is_dir and new.inode.is_dir:
                 raise os_error(errno.EISDIR)
+
+
+def _rmdir_of_place(walk: Walk) -> int:
+    """Why a path that ends in no name can't be removed (do_rmdir)."""
+    if walk.is_mountpoint:
+        return errno.EBUSY
+    return errno.ENOTEMPTY if walk.up else errno.EINVAL
 
 
 def _dir_of(dentry: Dentry) -> NfsInode:

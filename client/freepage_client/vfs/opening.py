@@ -21,10 +21,15 @@ from freepage_client.vfs.process import OpenFile, Path, Process
 from freepage_proto.nfs3 import SET_TO_SERVER_TIME
 
 if TYPE_CHECKING:
+    from freepage_client.nfs.inode import NfsInode
     from freepage_client.nfs.mount import Mount
 
 FMODE_EXEC = 0x20
 """An open flag of the kernel's own: the file is opened to be executed (include/linux/fs.h)."""
+
+
+_O_PATH_FLAGS = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+"""O_PATH only finds a place, and ignores every other flag (build_open_how)."""
 
 
 class Opening(Process):
@@ -41,6 +46,10 @@ class Opening(Process):
 
     async def open_file(self, path: Path, flags: int, mode: int = 0o644) -> OpenFile:
         """``open`` without a descriptor: the caller ends the file with ``release``."""
+        if flags & os.O_PATH:
+            flags &= _O_PATH_FLAGS
+        if flags & os.O_CREAT and flags & os.O_DIRECTORY:
+            raise os_error(errno.EINVAL)
         return await retry_estale(lambda reval: self._open(path, flags, mode, reval))
 
     async def _open(self, path: Path, flags: int, mode: int, reval: Lookup) -> OpenFile:
@@ -54,33 +63,36 @@ class Opening(Process):
     async def _open_last(self, walk: Walk, flags: int, mode: int) -> tuple[Dentry, bool]:
         follow = not flags & os.O_NOFOLLOW and not (flags & os.O_CREAT and flags & os.O_EXCL)
         if not flags & os.O_CREAT:
-            dentry = await walk.last_child(Lookup.OPEN, follow=follow)
+            dentry = await walk.last_child(Lookup.NONE if flags & os.O_PATH else Lookup.OPEN, follow=follow)
             if dentry.inode is None:
                 put_name(dentry)
                 raise os_error(errno.ENOENT)
             return dentry, False
         intent = Lookup.OPEN | Lookup.CREATE | (Lookup.EXCL if flags & os.O_EXCL else Lookup.NONE)
-        if not walk.last or walk.must_be_dir:
-            raise os_error(errno.EISDIR)
         while True:
-            parent = walk.parent
-            dir_inode = directory_of(parent)
+            if walk.must_be_dir:
+                raise os_error(errno.EISDIR)
+            if not walk.last:
+                return await walk.child(intent), False
+            dir_inode = directory_of(walk.parent)
             async with dir_inode.lock():
-                dentry = await walk.last_child(intent, follow=follow)
-                if walk.parent is not parent:  # a symbolic link led elsewhere: create there, under that lock
-                    put_name(dentry)
-                    continue
-                if dentry.inode is not None:
-                    return dentry, False
-                try:
-                    self._must_be_writable(dir_inode)
-                    await nfs_access.permission(dir_inode, MAY_WRITE | MAY_EXEC, self.cred)
-                    permissions = mode & 0o7777 & ~self.umask
-                    excl = bool(flags & os.O_EXCL)
-                    return await nfs_dir.create(dir_inode, dentry, permissions, self.cred, excl=excl), True
-                except BaseException:
-                    put_name(dentry)
-                    raise
+                dentry = await walk.child(intent)
+                if dentry.inode is None:
+                    try:
+                        return await self._create(dir_inode, dentry, flags, mode), True
+                    except BaseException:
+                        put_name(dentry)
+                        raise
+            if not (dentry.inode.is_lnk and follow):
+                return dentry, False
+            await walk.along(dentry)
+
+    async def _create(self, dir_inode: NfsInode, dentry: Dentry, flags: int, mode: int) -> Dentry:
+        """The file that open(2) makes."""
+        self._must_be_writable(dir_inode)
+        await nfs_access.permission(dir_inode, MAY_WRITE | MAY_EXEC, self.cred)
+        permissions = mode & 0o7777 & ~self.umask
+        return await nfs_dir.create(dir_inode, dentry, permissions, self.cred, excl=bool(flags & os.O_EXCL))
 
     async def open_dentry(
         self, dentry: Dentry, flags: int, *, created: bool = False, mount: Mount | None = None
@@ -101,6 +113,8 @@ class Opening(Process):
                 raise os_error(errno.EISDIR)
             if flags & os.O_DIRECTORY and not inode.is_dir:
                 raise os_error(errno.ENOTDIR)
+            if flags & os.O_PATH:
+                return OpenFile(mount or self.machine.mount_of(dentry), dentry, flags)
             if inode.is_lnk:
                 raise os_error(errno.ELOOP)
             if access != os.O_RDONLY or flags & os.O_TRUNC:
@@ -113,6 +127,8 @@ class Opening(Process):
             if inode.is_dir:
                 inode.server.stats.events["vfsopen"] += 1
                 open_file.directory = readdir.OpenDirContext(inode)
+                if flags & os.O_DIRECT:
+                    raise os_error(errno.EINVAL)
             else:
                 open_file.file = NfsFile.open(dentry, flags, self.cred, self)
                 if flags & os.O_TRUNC and not created:
@@ -125,7 +141,7 @@ class Opening(Process):
 
     async def close(self, fd: int) -> None:
         """close(2). The descriptor is gone whatever happens; OSError tells of data that could not be written."""
-        open_file = self._get(fd)
+        open_file = self._get_raw(fd)
         del self.files[fd]
         try:
             if open_file.file is not None:
@@ -152,7 +168,7 @@ class Opening(Process):
 
     async def dup(self, fd: int) -> int:
         """dup(2): a second descriptor for the same open file."""
-        open_file = self._get(fd)
+        open_file = self._get_raw(fd)
         new = self._install(open_file)
         open_file.users += 1
         return new

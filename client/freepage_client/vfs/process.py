@@ -7,6 +7,7 @@ The calls themselves are divided as the kernel's files are: opening, read_write,
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, NamedTuple
@@ -52,7 +53,7 @@ class OpenFile:
         self.pos = 0
         self.users = 1
         self.file: NfsFile | None = None
-        """None for a directory."""
+        """None for a directory, and with O_PATH."""
         self.directory: readdir.OpenDirContext | None = None
 
 
@@ -77,6 +78,13 @@ class Process:
         return fd
 
     def _get(self, fd: int) -> OpenFile:
+        open_file = self._get_raw(fd)
+        if open_file.flags & os.O_PATH:
+            raise os_error(errno.EBADF)
+        return open_file
+
+    def _get_raw(self, fd: int) -> OpenFile:
+        """Of a descriptor that may be of O_PATH, for the calls that only ask where it points (fdget_raw)."""
         open_file = self.files.get(fd)
         if open_file is None:
             raise os_error(errno.EBADF)

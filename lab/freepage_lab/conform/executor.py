@@ -99,8 +99,18 @@ class Machine(Protocol):
 class _Descriptor:
     caller: Caller
     fd: int
+    flags: int
     pos: int = 0
     """Where the pattern goes on: bytes read and written through this descriptor, or where lseek went."""
+
+    @property
+    def readable(self) -> bool:
+        return self.flags & os.O_ACCMODE in (os.O_RDONLY, os.O_RDWR)
+
+    @property
+    def writable(self) -> bool:
+        """By copy_file_range, which does not append."""
+        return self.flags & os.O_ACCMODE in (os.O_WRONLY, os.O_RDWR) and not self.flags & os.O_APPEND
 
 
 class Executor:
@@ -192,7 +202,7 @@ class Executor:
     async def op_open(self, step: Step, variables: Mapping[str, Any]) -> str:
         caller, relative, path = self._path(step, variables)
         fd = await caller.open(path, step["flags"] | os.O_CLOEXEC, step["mode"])
-        self._descriptors[step["fd"](variables)] = _Descriptor(caller, fd)
+        self._descriptors[step["fd"](variables)] = _Descriptor(caller, fd, step["flags"])
         await self._machine.named(relative)
         return "0"
 
@@ -275,6 +285,9 @@ class Executor:
     async def op_copy_range(self, step: Step, variables: Mapping[str, Any]) -> str:
         source = self._descriptor(step, variables)
         target = self._descriptor(step, variables, "to_fd")
+        if source.caller is not target.caller:  # two superblocks; that they are open for it is looked at before
+            wrong = errno.EXDEV if source.readable and target.writable else errno.EBADF
+            raise OSError(wrong, os.strerror(wrong))
         copied = await source.caller.copy_file_range(
             source.fd, target.fd, step["length"](variables), step["offset"](variables), step["to_offset"](variables)
         )

@@ -250,17 +250,21 @@ class Stage:
         )
 
     async def _name_what_the_export_holds(self, directory: str = "") -> None:
-        """Files that the script never named itself are called by the path under which the server has them now."""
+        """Files that the script never named itself are called by the path under which the server has them now, the
+        shallowest first, as os.walk comes to them."""
+        below = []
         for name in await self._local.listdir(directory or "/"):
             path = f"{directory}/{os.fsdecode(name)}" if directory else os.fsdecode(name)
             attributes = await self._local.lstat("/" + path)
             if attributes.st_ino not in self._names:
                 self._note_name(attributes, path)
             if stat.S_ISDIR(attributes.st_mode):
-                await self._name_what_the_export_holds(path)
+                below.append(path)
+        for path in below:
+            await self._name_what_the_export_holds(path)
 
     def _note_name(self, attributes: Any, path: str) -> None:
-        self._names.set(attributes.st_ino, os.path.normpath(path))
+        self._names.set(attributes.st_ino, path)
         if stat.S_ISDIR(attributes.st_mode):
             self._directories.add(attributes.st_ino)
         else:

@@ -8,10 +8,11 @@ and the socket is wrong.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
+from freepage_lab.conform.dirhash import directory_position
 from freepage_lab.sim.network import Latency, data_bytes
 from freepage_lab.sim.world import EPOCH_NS, EXPORT, SERVER, TIMESTAMP_GRANULE_NS, World
 from freepage_proto.rpc import Procedure
@@ -21,7 +22,15 @@ if TYPE_CHECKING:
     from freepage_client.nfs.transport import Network, Transport
     from freepage_proto.rpc import CallHeader
     from freepage_server.nfsd.local import LocalTask
+    from freepage_server.nfsd.memory import MemoryStorage
     from freepage_server.nfsd.server import NfsServer
+
+
+def exported_storage(wall_ns: Callable[[], int]) -> MemoryStorage:
+    """What the recordings' server exported: an ext4, as far as a client can tell."""
+    from freepage_server.nfsd.memory import MemoryStorage
+
+    return MemoryStorage(wall_ns=wall_ns, granule_ns=TIMESTAMP_GRANULE_NS, position=directory_position)
 
 
 class SimVenue:
@@ -36,7 +45,7 @@ class SimVenue:
 
     @classmethod
     async def open(cls, world: World) -> SimVenue:
-        return cls(world, await world.server())
+        return cls(world, await world.server(storage=exported_storage(world.wall_ns)))
 
     async def sleep(self, seconds: float) -> None:
         await self.clock.sleep(seconds)
@@ -110,11 +119,10 @@ class GrpcVenue:
         from freepage_runtime.settings import LOOPBACK, Address
         from freepage_server.io.service import NfsService, make_server
         from freepage_server.nfsd.export import Export
-        from freepage_server.nfsd.memory import MemoryStorage
         from freepage_server.nfsd.server import NfsServer
 
         time = ServerTime()
-        storage = MemoryStorage(wall_ns=time, granule_ns=TIMESTAMP_GRANULE_NS)
+        storage = exported_storage(time)
         server = NfsServer([Export(EXPORT, storage)], clock=LoopClock(), wall_ns=time, boot_ns=wall_ns())
         service = NfsService(server)
         grpc_server = make_server(service)

@@ -8,6 +8,7 @@ OSError.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat as stat_bits
@@ -139,6 +140,7 @@ class LocalTask:
         if len(raw) >= PATH_MAX:
             raise error(errno.ENAMETOOLONG)
         at = [self._root()]
+        must_be_dir = raw.endswith((b"/", b"/."))
         names = [name for name in raw.split(b"/") if name not in (b"", b".")]
         names.reverse()
         links = 0
@@ -149,7 +151,7 @@ class LocalTask:
                     at.pop()
                 continue
             child = self._vfs.lookup(at[-1], name, self.cred)
-            if child.attributes().type is FType3.LNK and (names or follow or raw.endswith(b"/")):
+            if child.attributes().type is FType3.LNK and (names or follow or must_be_dir):
                 links += 1
                 if links > MAX_SYMLINKS:
                     raise error(errno.ELOOP)
@@ -159,7 +161,7 @@ class LocalTask:
                 names.extend(part for part in reversed(target.split(b"/")) if part not in (b"", b"."))
                 continue
             at.append(child)
-        if raw.endswith(b"/"):
+        if must_be_dir:
             at[-1].require_directory()
         return at[-1]
 
@@ -418,9 +420,12 @@ class LocalTask:
 
     async def link(self, path: Path, to: Path) -> None:
         target = self._walk(path, follow=False)
-        if target.attributes().type is FType3.DIR:
-            raise error(errno.EPERM)
         fh, name = self._parent(to)
+        if target.attributes().type is FType3.DIR:
+            with contextlib.suppress(FileNotFoundError):
+                self._vfs.lookup(fh, name, self.cred)
+                raise error(errno.EEXIST)
+            raise error(errno.EPERM)
         await self._vfs.link(fh, target, name, self.cred)
 
     async def rename(self, path: Path, to: Path) -> None:

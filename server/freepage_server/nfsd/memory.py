@@ -106,7 +106,10 @@ MAX_LAST_NAMES = 4096
 
 
 class MemoryStorage:
-    """See the module. ``wall_ns`` is nanoseconds since the epoch; ``capacity_bytes`` is where ENOSPC begins."""
+    """See the module. ``wall_ns`` is nanoseconds since the epoch; ``capacity_bytes`` is where ENOSPC begins.
+
+    ``position`` orders the names of a directory; without it they are listed in the order in which they were made.
+    """
 
     def __init__(
         self,
@@ -114,6 +117,7 @@ class MemoryStorage:
         granule_ns: int = 4_000_000,
         *,
         capacity_bytes: int = 1 << 40,
+        position: Callable[[bytes], int] | None = None,
         root_mode: int = 0o755,
         root_uid: int = 0,
         root_gid: int = 0,
@@ -127,6 +131,7 @@ class MemoryStorage:
         self.max_file_size = MAX_FILE_SIZE
         self.capacity_bytes = capacity_bytes
         self._wall_ns = wall_ns
+        self._position = position
         self._next_serial = self._next_ino = FIRST_INO
         self._free_inos: list[int] = []
         """A heap: of the numbers that were given out and came back, the lowest is given out next."""
@@ -502,11 +507,13 @@ class MemoryStorage:
         return node
 
     def _enter(self, parent: _Node, name: bytes, node: _Node, now_ns: int) -> None:
-        parent.entries[name] = _Entry(node, parent.next_cookie)
+        cookie = parent.next_cookie if self._position is None else COOKIE_FIRST + self._position(name)
+        parent.entries[name] = _Entry(node, cookie)
         if parent.listing is not None:
             cookies, names = parent.listing
-            cookies.append(parent.next_cookie)
-            names.append(name)
+            place = bisect_right(cookies, cookie)
+            cookies.insert(place, cookie)
+            names.insert(place, name)
         parent.next_cookie += 1
         parent.mtime_ns = parent.ctime_ns = now_ns
         node.parent, node.name = parent, name
@@ -515,7 +522,7 @@ class MemoryStorage:
         entry = parent.entries.pop(name)
         if parent.listing is not None:
             cookies, names = parent.listing
-            place = bisect_left(cookies, entry.cookie)
+            place = names.index(name, bisect_left(cookies, entry.cookie))
             del cookies[place], names[place]
         parent.mtime_ns = parent.ctime_ns = now_ns
 

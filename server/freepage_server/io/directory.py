@@ -23,6 +23,7 @@ import time
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from freepage_proto.nfs3 import Fattr3, FType3
@@ -51,6 +52,15 @@ CLOCK_REALTIME_COARSE = 5
 """The clock that stamps inodes (Linux: ktime_get_coarse_real_ts64)."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Attributes:
+    """What fstat said of an inode that has a name, and what that is in the protocol's words."""
+
+    node: Node
+    st: os.stat_result
+    attributes: Fattr3
+
+
 class DirectoryStorage(FileData):
     """See the module. Raises NotADirectoryError or another OSError when ``path`` cannot be exported.
 
@@ -71,8 +81,8 @@ class DirectoryStorage(FileData):
         self.fsid = 0
         self.granule_ns = max(1, int(time.clock_getres(CLOCK_REALTIME_COARSE) * 1_000_000_000))
         self.shared = True
-        self._attributes: dict[Key, tuple[tuple[int, ...], Fattr3]] = {}
-        """of files looked at lately: what fstat said, and what that is in the protocol's words"""
+        self._attributes: dict[Key, _Attributes] = {}
+        """of files looked at lately"""
         fd = self._fd(self._root)
         self.name_max = _limit(fd, "PC_NAME_MAX", 255)
         self.link_max = _limit(fd, "PC_LINK_MAX", 32000)
@@ -301,6 +311,21 @@ class DirectoryStorage(FileData):
     # --- attributes -----------------------------------------------------------------------------------------------
 
     def getattr(self, key: Key) -> Fattr3:
+        known = self._attributes.get(key)
+        if known is not None:
+            node, last = known.node, known.st
+            fd = node.fd
+            if fd is not None:
+                st = os.fstat(fd)
+                if (
+                    st == last
+                    and st.st_ctime_ns == last.st_ctime_ns
+                    and st.st_mtime_ns == last.st_mtime_ns
+                    and st.st_atime_ns == last.st_atime_ns
+                    and st.st_blocks == last.st_blocks
+                ):
+                    node.used = True
+                    return known.attributes
         node = self._node(key)
         st = self._fstat(node)
         mtime_ns, ctime_ns = st.st_mtime_ns, st.st_ctime_ns
@@ -311,16 +336,11 @@ class DirectoryStorage(FileData):
             else:
                 node.times = None
                 self._record(key, node.record())
-        seen = (
-            st.st_mode, st.st_nlink, st.st_uid, st.st_gid, st.st_size, st.st_blocks, st.st_atime_ns, mtime_ns, ctime_ns
-        )  # fmt: skip
-        remembered = self._attributes.get(key)
-        if remembered is not None and remembered[0] == seen:
-            return remembered[1]
-        if len(self._attributes) >= MAX_ATTRIBUTES:
-            self._attributes.clear()
         attributes = self._fattr(st, mtime_ns, ctime_ns)
-        self._attributes[key] = seen, attributes
+        if st.st_nlink:  # else it lives only as long as somebody holds it
+            if len(self._attributes) >= MAX_ATTRIBUTES:
+                self._attributes.clear()
+            self._attributes[key] = _Attributes(node, st, attributes)
         return attributes
 
     def _fattr(self, st: os.stat_result, mtime_ns: int, ctime_ns: int) -> Fattr3:
@@ -344,6 +364,7 @@ class DirectoryStorage(FileData):
         node = self._node(key)
         st = self._fstat(node)
         node.times = Times(st.st_mtime_ns, st.st_ctime_ns, st.st_size, mtime_ns, ctime_ns)
+        self._attributes.pop(key, None)
         self._record(key, node.record())
 
     def setattr(

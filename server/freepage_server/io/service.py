@@ -77,7 +77,7 @@ class TooMuchWaiting(Exception):
 class CallHandler(Protocol):
     """What answers calls: an ``NfsServer``, or a stand-in for one."""
 
-    def read_nowait(self, header: CallHeader, args: ReadArgs, peer: str = "local") -> ReadRes | None:
+    def read_nowait(self, header: CallHeader, args: ReadArgs, peer: Callable[[], str] = ...) -> ReadRes | None:
         """What ``call`` answers to a READ, if that is OK and at hand; None otherwise, and then nothing was done."""
         ...
 
@@ -153,9 +153,9 @@ class NfsService:
             header = None
             try:
                 header, args = decode_call(request)
-                peer = context.peer()
-                result: object = self.server.read_nowait(header, args, peer) if is_read else None
+                result: object = self.server.read_nowait(header, args, context.peer) if is_read else None
                 if result is None:
+                    peer = context.peer()
                     if not self.slow_peers.learned:
                         self.slow_peers.learn(asyncio.current_task())
                     if self._bytes + len(request) > MAX_WAITING_BYTES:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Callable
 
-from freepage_proto.nfs3 import Fattr3, FType3, WccAttr, WccData
+from freepage_proto.nfs3 import Fattr3, FileHandle, FType3, WccAttr, WccData
+from freepage_proto.rpc import AuthSys, CallHeader
 from freepage_server.nfsd.export import Export
 from freepage_server.nfsd.filecache import FileCache
 from freepage_server.nfsd.storage import Key
@@ -69,3 +71,10 @@ class Fh:
 
     def wcc(self) -> WccData:
         return WccData(self.before, self.post())
+
+
+Resolve = Callable[[FileHandle, CallHeader], tuple[Fh, AuthSys]]
+"""From a handle and the caller to the inode and the credential he has there.
+
+Raises BADHANDLE, and STALE for an export that is no more; whether the inode still lives shows at its first use.
+"""

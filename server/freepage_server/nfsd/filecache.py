@@ -35,7 +35,6 @@ from freepage import (
     filemap_read,
     generic_perform_write,
     invalidate_inode_pages2_range,
-    read_buffers_nowait,
     replace_page_cache_page,
     set_page_writeback,
     simple_write_begin,
@@ -92,10 +91,12 @@ class FileCache:
     def attributes(self, export: Export, key: Key) -> Fattr3:
         """The storage's attributes, overlaid with what is not written yet. Raises ESTALE."""
         inode = self._inodes.get((export.id, key))
-        if inode is None:
-            return export.storage.getattr(key)
+        return export.storage.getattr(key) if inode is None else self.attributes_of(inode)
+
+    def attributes_of(self, inode: Inode) -> Fattr3:
+        """`attributes` of an inode that is not gone."""
         try:
-            attributes = export.storage.getattr(key)
+            attributes = inode.export.storage.getattr(inode.key)
         except OSError:
             self._forget(inode)
             raise
@@ -175,17 +176,25 @@ class FileCache:
     # --- inodes ---------------------------------------------------------------------------------------------------
 
     def _inode(self, export: Export, key: Key, attributes: Fattr3) -> Inode:
-        name = (export.id, key)
-        inode = self._inodes.get(name)
+        inode = self._inodes.get((export.id, key))
         if inode is None:
-            inode = self._inodes[name] = Inode(export, key, attributes)
+            inode = Inode(export, key, attributes)
+            self._inodes[inode.name] = inode
             inode.mapping = AddressSpace(self.cache, inode, self._a_ops, self.bdi)
             inode.wb_err_seen = inode.mapping.wb_err.sample()
             if len(self._inodes) > self._max_inodes:
                 self._shrink_inodes(1)
         else:
-            self._inodes.move_to_end(name)
+            self.used(inode)
         return inode
+
+    def cached(self, export: Export, key: Key) -> Inode | None:
+        """The inode, if it has been read or written lately."""
+        return self._inodes.get((export.id, key))
+
+    def used(self, inode: Inode) -> None:
+        """This inode, which is not gone, is the last to be forgotten."""
+        self._inodes.move_to_end(inode.name)
 
     @contextmanager
     def _using(self, inode: Inode) -> Iterator[None]:
@@ -209,7 +218,7 @@ class FileCache:
         if inode.gone:
             return
         inode.gone = True
-        self._inodes.pop((inode.export.id, inode.key), None)
+        self._inodes.pop(inode.name, None)
         if not inode.users:
             self._evict(inode)
 
@@ -240,21 +249,6 @@ class FileCache:
                 await self._drop_stale(inode)
             data = await filemap_read(inode.file_for(cred), offset, count)
             return data, self.attributes(export, key)
-
-    def read_nowait(self, export: Export, key: Key, offset: int, count: int, cred: AuthSys) -> Data | None:
-        """The data of `read` if the cache has them all, and the file is as they are; None otherwise.
-
-        The caller has just looked at the attributes, which is what tells. The data may be a view of the cached buffer,
-        which it keeps in memory: for who sends them on at once.
-        """
-        inode = self._inodes.get((export.id, key))
-        if inode is None or inode.foreign or inode.racy_until_ns:
-            return None
-        self._inodes.move_to_end((export.id, key))
-        buffers = read_buffers_nowait(inode.file_for(cred), offset, count)
-        if buffers is None:
-            return None
-        return buffers[0] if len(buffers) == 1 else b"".join(buffers)
 
     async def _drop_stale(self, inode: Inode) -> None:
         """Drop the clean pages of a file that somebody else changed, or may have changed unseen."""

@@ -47,6 +47,7 @@ class Inode:
         "last_file",
         "lock",
         "mapping",
+        "name",
         "overlay",
         "racy_until_ns",
         "seen",
@@ -61,6 +62,7 @@ class Inode:
     def __init__(self, export: Export, key: Key, attributes: Fattr3) -> None:
         self.export = export
         self.key = key
+        self.name = export.id, key
         self.i_ino = attributes.fileid
         self.i_size = attributes.size
         self.seen = (attributes.mtime_ns, attributes.ctime_ns, attributes.size)

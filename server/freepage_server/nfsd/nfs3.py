@@ -55,10 +55,10 @@ from freepage_proto.nfs3 import (
     WriteArgs,
     WriteRes,
 )
-from freepage_proto.rpc import AuthSys, CallHeader, Procedure
+from freepage_proto.rpc import CallHeader, Procedure
 from freepage_server.nfsd.errors import NfsError, nfsstat3
 from freepage_server.nfsd.export import WccOnWrite
-from freepage_server.nfsd.fh import Fh
+from freepage_server.nfsd.fh import Fh, Resolve
 from freepage_server.nfsd.handles import HandleCodec
 from freepage_server.nfsd.permission import granted
 from freepage_server.nfsd.readdir import COOKIEVERF, read_directory
@@ -66,11 +66,6 @@ from freepage_server.nfsd.vfs import Vfs
 
 PAGE_SIZE = 4096
 
-Resolve = Callable[[FileHandle, CallHeader], "tuple[Fh, AuthSys]"]
-"""From a handle and the caller to the inode and the credential he has there.
-
-Raises BADHANDLE, and STALE for an export that is no more; whether the inode still lives shows at its first use.
-"""
 Handler = Callable[[CallHeader, Any], Awaitable[object]]
 """Executes one procedure's arguments. Raises nothing that the protocol has a status for."""
 
@@ -210,15 +205,6 @@ class Nfs3:
             data, eof, attributes = await self.vfs.read(fh, args.offset, count, cred)
             return ReadRes(outcome.status, attributes, len(data), eof, data)
         return ReadRes(outcome.status, _post(fh))
-
-    def read_nowait(self, header: CallHeader, args: ReadArgs) -> ReadRes | None:
-        """What `read` answers, if nothing has to be waited for and nothing fails; raises OSError or NfsError."""
-        fh, cred = self.resolve(args.file, header)
-        found = self.vfs.read_nowait(fh, args.offset, min(args.count, self.max_payload, fh.export.max_read), cred)
-        if found is None:
-            return None
-        data, eof, attributes = found
-        return ReadRes(NfsStat3.OK, attributes, len(data), eof, data)
 
     async def write(self, header: CallHeader, args: WriteArgs) -> WriteRes:
         fh = None

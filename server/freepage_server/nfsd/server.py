@@ -53,6 +53,7 @@ from freepage_server.nfsd.lockd import LockManager
 from freepage_server.nfsd.mountd import MountDaemon
 from freepage_server.nfsd.nfs3 import Handler, Nfs3
 from freepage_server.nfsd.nfsacl import getacl
+from freepage_server.nfsd.readers import Readers
 from freepage_server.nfsd.stats import ProcedureStats, ServerStats
 from freepage_server.nfsd.vfs import Vfs
 
@@ -157,6 +158,7 @@ class NfsServer:
             for procedure, handler in self._handlers().items()
         }
         assert self._served.keys() == set(Procedure)
+        self._readers = Readers(self.files, self._resolve, max_payload)
         self._read_stats = self.stats.by_procedure[Procedure.READ]
 
     # --- life -----------------------------------------------------------------------------------------------------
@@ -256,17 +258,20 @@ class NfsServer:
             stats.bytes_written += result.count
         return result
 
-    def read_nowait(self, header: CallHeader, args: ReadArgs, peer: str = LOCAL_PEER) -> ReadRes | None:
+    def read_nowait(
+        self, header: CallHeader, args: ReadArgs, peer: Callable[[], str] = lambda: LOCAL_PEER
+    ) -> ReadRes | None:
         """What `call` answers to a READ that the page cache can answer; None for every other, which is not counted.
 
-        It is what a server does most, so it is spared what only calls need that may wait, fail or come twice.
+        It is what a server does most, so it is spared what only calls need that may wait, fail or come twice. ``peer``
+        is asked only if it matters.
         """
         if header.boot_instance not in self._boot_instances.get(header.client_id, ()):
             self._note_boot_instance(header)
         if self._restricted:
-            header = Caller(header.client_id, header.boot_instance, header.xid, header.cred, peer)
+            header = Caller(header.client_id, header.boot_instance, header.xid, header.cred, peer())
         try:
-            result = self._nfs3.read_nowait(header, args)
+            result = self._readers.read_nowait(header, args)
         except (OSError, NfsError):
             return None
         if result is not None:

@@ -92,13 +92,6 @@ class Vfs:
         data, attributes = await self.files.read(fh.export, fh.key, attributes, offset, count, cred)
         return data, offset + len(data) >= attributes.size, attributes
 
-    def read_nowait(self, fh: Fh, offset: int, count: int, cred: AuthSys) -> tuple[Data, bool, Fattr3] | None:
-        """What `read` answers, if the cache has all of it. Costs one `Storage.getattr`, and raises what `read` does."""
-        attributes = fh.require_file()
-        require(attributes, cred, MAY_READ, owner_override=True)
-        data = self.files.read_nowait(fh.export, fh.key, offset, count, cred)
-        return None if data is None else (data, offset + len(data) >= attributes.size, attributes)
-
     # --- data -----------------------------------------------------------------------------------------------------
 
     async def write(self, fh: Fh, offset: int, data: Data, stable: StableHow, cred: AuthSys) -> int:

@@ -9,6 +9,7 @@ from .filemap import alloc_page_cache
 from .folio import (
     ACTIVE,
     INSIDE,
+    LOCKED,
     NOT_UPTODATE,
     PAGE_SHIFT,
     PAGE_SIZE,
@@ -256,6 +257,14 @@ async def filemap_read(file: File, pos: int, count: int) -> bytes:
                 chunks += _copy_runs(file, runs, pos, reached)
                 pos = reached
                 continue
+            page = _being_read(mapping, pos >> PAGE_SHIFT)
+            if page is not None:
+                page.get()
+                try:
+                    await page.wait_locked()
+                finally:
+                    page.put()
+                continue
         try:
             batch = await _get_pages(file, pos, end)
         except OSError:
@@ -323,6 +332,15 @@ def _get_read_batch(mapping: AddressSpace, index: int, last: int) -> list[Page]:
         if not page.uptodate or page.readahead:
             break
     return batch
+
+
+def _being_read(mapping: AddressSpace, index: int) -> Page | None:
+    """The page, if there is nothing to do but wait for it: what `_get_pages` would find and do, in less time."""
+    folio = mapping.pages.load(index)
+    if folio is None:
+        return None
+    off = index - folio.index
+    return Page(folio, off) if folio.state[off] & (LOCKED | UPTODATE | READAHEAD) == LOCKED else None
 
 
 async def _get_pages(file: File, pos: int, end: int) -> list[Page]:

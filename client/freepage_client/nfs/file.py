@@ -190,8 +190,9 @@ class NfsFile(File):
         if self.direct:
             return await direct.direct_read(self, pos, count)
         inode = self.inode
-        direct.start_io_buffered(inode)
-        await revalidate_mapping(inode, self.cred)
+        if inode.cache_validity & UNREADABLE or self.now() >= inode.readable_until_s:
+            direct.start_io_buffered(inode)
+            await revalidate_mapping(inode, self.cred)
         data = await filemap_read(self, pos, count)
         inode.server.stats.bytes.normalread += len(data)
         return data

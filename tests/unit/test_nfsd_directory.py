@@ -114,6 +114,24 @@ def test_a_handle_whose_descriptor_was_closed_finds_its_file_or_is_stale(export:
     asyncio.run(story())
 
 
+def test_a_descriptor_in_use_is_not_closed_to_make_room(export: Path) -> None:
+    async def story() -> None:
+        rig = Rig("directory", export)
+        assert isinstance(rig.storage, DirectoryStorage)
+        storage = rig.storage
+        storage._max_held = 4
+        used, unused = await rig.create(b"used"), await rig.create(b"unused")
+        nodes = [storage._nodes[rig.server.handles.decode(handle)[1]] for handle in (used, unused)]
+        for number in range(20):
+            await rig.getattr(used)
+            await rig.mkdir(b"d%d" % number)
+            assert nodes[0].fd is not None
+        assert nodes[1].fd is None
+        rig.close()
+
+    asyncio.run(story())
+
+
 def test_a_number_used_again_is_another_file(export: Path) -> None:
     async def story() -> None:
         rig = Rig("directory", export)

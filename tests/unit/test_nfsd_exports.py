@@ -214,6 +214,15 @@ def test_only_the_clients_named_are_let_in(tmp_path: Path) -> None:
         assert await call("local", P.GETATTR, GetattrArgs(rig.root)) is NfsStat3.OK
         exports = await rig.call(P.MOUNT_EXPORT, NullArgs())
         assert exports.entries[0].groups == ("10.0.0.0/8",)
+
+        f = await rig.create(b"f")
+        await rig.write(f, 0, b"data", StableHow.FILE_SYNC)
+
+        def cached(peer: str) -> bool:
+            header = CallHeader("A", 1, next(rig.xids), ME)
+            return rig.server.read_nowait(header, ReadArgs(f, 0, 4), lambda: peer) is not None
+
+        assert [cached(peer) for peer in (friend, stranger, friend)] == [True, False, True]
         rig.close()
 
     asyncio.run(story())

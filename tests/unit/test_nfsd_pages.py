@@ -14,7 +14,17 @@ from types import ModuleType
 import pytest
 
 from freepage import ObjectState, RemovalPath, lru_add_drain
-from freepage_proto.nfs3 import FileHandle, GetattrArgs, NfsStat3, ReadArgs, ReadRes, RemoveArgs, StableHow
+from freepage_proto.nfs3 import (
+    FileHandle,
+    GetattrArgs,
+    NfsStat3,
+    ReadArgs,
+    ReadRes,
+    RemoveArgs,
+    Sattr3,
+    SetattrArgs,
+    StableHow,
+)
 from freepage_proto.rpc import AuthSys, CallHeader, Procedure
 from freepage_server.io import beneath, directory, filedata, listing, node, nodes
 from nfsd_rig import KINDS, ME, Rig
@@ -299,6 +309,68 @@ def test_a_read_that_need_not_wait_is_answered_as_every_call_is(kind: str, tmp_p
         assert at_once is None
         assert called.status is NfsStat3.OK
         rig.check()
+        rig.close()
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_reader_who_is_known_is_still_held_to_what_changed_since(kind: str, tmp_path: Path) -> None:
+    async def story() -> None:
+        rig = Rig(kind, tmp_path)
+        reader = AuthSys(4242, 4242, (), "reader")
+        f = await rig.create(b"f", mode=0o644)
+        await rig.write(f, 0, b"x" * 3 * PAGE)
+        await rig.server.sync()
+
+        async def both(offset: int, count: int) -> tuple[ReadRes | None, ReadRes]:
+            header, args = CallHeader("A", 1, next(rig.xids), reader), ReadArgs(f, offset, count)
+            at_once = rig.server.read_nowait(header, args)
+            called = await rig.server.call(P.READ, header, args)
+            assert isinstance(called, ReadRes)
+            return at_once, called
+
+        at_once, called = await both(0, 3 * PAGE)
+        assert at_once == called
+        assert called.count == 3 * PAGE
+
+        await rig.call(P.SETATTR, SetattrArgs(f, Sattr3(mode=0o600)))
+        at_once, called = await both(0, PAGE)
+        assert at_once is None
+        assert called.status is NfsStat3.ACCES
+        await rig.call(P.SETATTR, SetattrArgs(f, Sattr3(mode=0o644)))
+        at_once, called = await both(0, PAGE)
+        assert at_once == called
+        assert called.status is NfsStat3.OK
+
+        lru_add_drain(rig.server.cache.memcg)
+        await rig.server.drop_caches(3)  # the inode goes with its pages, and another comes in its place
+        at_once, called = await both(4 * PAGE, PAGE)
+        assert at_once is None
+        assert (called.count, called.eof) == (0, True)
+        await both(0, PAGE)
+        at_once, called = await both(0, PAGE)
+        assert called.count == PAGE
+        if kind == "memory":  # a real file has just changed: what its pages were filled with may not be the last word
+            assert at_once == called
+        rig.check()
+        rig.close()
+
+    asyncio.run(story())
+
+
+def test_the_file_that_is_read_is_not_the_one_forgotten(tmp_path: Path) -> None:
+    async def story() -> None:
+        rig = Rig("memory", tmp_path)
+        rig.server.files._max_inodes = 2
+        a, b = await rig.create(b"a"), await rig.create(b"b")
+        for handle in (a, b):
+            await rig.write(handle, 0, bytes(PAGE))
+        await rig.server.sync()
+        assert rig.server.read_nowait(CallHeader("A", 1, next(rig.xids), ME), ReadArgs(a, 0, PAGE)) is not None
+        await rig.write(await rig.create(b"c"), 0, bytes(PAGE))
+        left = [rig.server.read_nowait(CallHeader("A", 1, next(rig.xids), ME), ReadArgs(h, 0, PAGE)) for h in (a, b)]
+        assert [result is not None for result in left] == [True, False]
         rig.close()
 
     asyncio.run(story())

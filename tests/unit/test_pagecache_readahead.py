@@ -8,7 +8,7 @@ import pytest
 
 import freepage as fp
 from freepage import PAGE_SIZE
-from pagecache_toyfs import ToyFs, drive, new_cache
+from pagecache_toyfs import ToyFs, ToyScheduler, drive, new_cache
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -132,6 +132,20 @@ def test_the_marker_page_starts_the_next_window_once() -> None:
     assert fs.reads == [(0, 4), (4, 8)] and not page.readahead
     drive(fp.filemap_read(file, PAGE_SIZE, PAGE_SIZE))
     assert fs.reads == [(0, 4), (4, 8)]
+
+
+def test_the_next_window_is_asked_for_while_the_marker_page_is_still_being_read() -> None:
+    fs = ToyFs(new_cache(), deferred=True, io_pages=32)
+    file = fp.File(fs.create("f", 256 * PAGE_SIZE))
+    tasks = ToyScheduler()
+    first = tasks.spawn("first", fp.filemap_read(file, 0, PAGE_SIZE))
+    assert fs.reads == [(0, 4)] and not first.finished
+    second = tasks.spawn("second", fp.filemap_read(file, PAGE_SIZE, PAGE_SIZE))
+    assert fs.reads == [(0, 4), (4, 8)]
+    while fs.pending:
+        fs.complete()
+    tasks.run()
+    assert first.finished and second.finished
 
 
 def test_a_marker_under_writeback_starts_nothing() -> None:

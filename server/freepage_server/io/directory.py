@@ -54,7 +54,7 @@ CLOCK_REALTIME_COARSE = 5
 
 @dataclass(frozen=True, slots=True)
 class _Attributes:
-    """What fstat said of an inode that has a name, and what that is in the protocol's words."""
+    """What fstat said of an inode, and what that is in the protocol's words."""
 
     node: Node
     st: os.stat_result
@@ -324,7 +324,8 @@ class DirectoryStorage(FileData):
                     and st.st_atime_ns == last.st_atime_ns
                     and st.st_blocks == last.st_blocks
                 ):
-                    node.used = True
+                    if node is not self._root:
+                        self._held.move_to_end(key)  # as _fd has it
                     return known.attributes
         node = self._node(key)
         st = self._fstat(node)
@@ -337,10 +338,9 @@ class DirectoryStorage(FileData):
                 node.times = None
                 self._record(key, node.record())
         attributes = self._fattr(st, mtime_ns, ctime_ns)
-        if st.st_nlink:  # else it lives only as long as somebody holds it
-            if len(self._attributes) >= MAX_ATTRIBUTES:
-                self._attributes.clear()
-            self._attributes[key] = _Attributes(node, st, attributes)
+        if len(self._attributes) >= MAX_ATTRIBUTES:
+            self._attributes.clear()
+        self._attributes[key] = _Attributes(node, st, attributes)
         return attributes
 
     def _fattr(self, st: os.stat_result, mtime_ns: int, ctime_ns: int) -> Fattr3:

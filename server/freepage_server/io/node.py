@@ -73,12 +73,11 @@ def key_of(ino: int, version: int | None, birth_ns: int | None) -> Key:
 class Node:
     """An inode that was seen: where, and what tells it from a later one with its number.
 
-    ``fd`` is an O_PATH descriptor, or None when it was closed to make room, which ``pins`` forbids and ``used`` puts
-    off: the descriptor was asked for since its turn to be closed came last. ``parent`` is the
+    ``fd`` is an O_PATH descriptor, or None when it was closed to make room, which ``pins`` forbids. ``parent`` is the
     key of a directory, and the root's own for the root. ``times`` is None while the disk's are reported.
     """
 
-    __slots__ = ("birth_ns", "fd", "holds", "ino", "key", "mode", "name", "parent", "pins", "times", "used", "version")
+    __slots__ = ("birth_ns", "fd", "holds", "ino", "key", "mode", "name", "parent", "pins", "times", "version")
 
     def __init__(self, key: Key, mode: int, version: int | None, birth_ns: int | None) -> None:
         self.key = key
@@ -88,7 +87,6 @@ class Node:
         self.birth_ns = birth_ns
         self.fd: int | None = None
         self.pins = 0
-        self.used = False
         self.holds = 0
         self.parent = key
         self.name = b""

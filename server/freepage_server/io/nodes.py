@@ -199,25 +199,13 @@ class Nodes:
             os.close(earlier.fd)  # the same inode, forgotten in memory and read from the table again
             earlier.fd = None
         node.fd = fd
-        node.used = True
         self._held[node.key] = node
-        if node.key in self._nodes:
-            self._nodes.move_to_end(node.key)
         if len(self._held) > self._max_held:
-            self._close_one()
-
-    def _close_one(self) -> None:
-        """Close the descriptor held for longest that nobody has asked for since its turn came last (second chance)."""
-        while True:
-            key, node = next(iter(self._held.items()))
-            if not node.pins and not node.used:
-                break
-            node.used = False
-            self._held.move_to_end(key)
-        del self._held[key]
-        assert node.fd is not None
-        os.close(node.fd)
-        node.fd = None
+            oldest = next(held for held in self._held.values() if not held.pins)
+            del self._held[oldest.key]
+            assert oldest.fd is not None
+            os.close(oldest.fd)
+            oldest.fd = None
 
     @contextmanager
     def _pinned(self, node: Node) -> Iterator[int]:
@@ -274,7 +262,10 @@ class Nodes:
     def _fd(self, node: Node) -> int:
         """An O_PATH descriptor of the inode, valid until the next call. Raises ESTALE."""
         if node.fd is not None:
-            node.used = True
+            if node is not self._root:
+                self._held.move_to_end(node.key)
+                if self._table is not None and node.key in self._nodes:
+                    self._nodes.move_to_end(node.key)
             return node.fd
         try:
             self._climb(node)

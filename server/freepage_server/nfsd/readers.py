@@ -37,8 +37,9 @@ class Readers:
         self._files = files
         self._resolve = resolve
         self._max_payload = max_payload
-        self._readers: dict[FileHandle, Reader] = {}
-        """the caller of each handle that read last; none where it matters from which address he calls"""
+        self._readers: dict[tuple[FileHandle, int], Reader] = {}
+        """by handle and credential, which is its own as long as it is kept here: the same objects come again, and to
+        hash one takes longer. None where it matters from which address he calls."""
 
     def read_nowait(self, header: CallHeader, args: ReadArgs) -> ReadRes | None:
         """What READ answers if the cache has all of it; None otherwise. Raises OSError or NfsError where READ fails.
@@ -46,8 +47,8 @@ class Readers:
         Costs one `Storage.getattr`. The data may be a view of the cached buffer, which it keeps in memory: for who
         sends them on at once.
         """
-        reader = self._readers.get(args.file)
-        if reader is None or reader.caller is not header.cred or reader.inode.gone:
+        reader = self._readers.get((args.file, id(header.cred)))
+        if reader is None or reader.inode.gone:
             reader = self._find(header, args.file)
             if reader is None:
                 return None
@@ -76,5 +77,5 @@ class Readers:
         if not fh.export.clients:
             if len(self._readers) >= MAX_READERS:
                 self._readers.clear()
-            self._readers[handle] = reader
+            self._readers[handle, id(header.cred)] = reader
         return reader

@@ -227,6 +227,7 @@ class Machine:
         wb = superblock.bdi.wb
         wb.on_dirty = lambda: self._arm_flusher(superblock)
         wb.on_wakeup = lambda: self.spawn(wb.do_background())
+        wb.sleep = self.clock.sleep
         return mount
 
     def retransmissions(self) -> int:

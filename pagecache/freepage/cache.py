@@ -77,6 +77,8 @@ class PageCache:
         self.nr_removed_pages = 0
         """pages that left the cache and are still alive because somebody holds a reference"""
         self.stat = VmStat()
+        self.next_balance = 0
+        """stat.nr_dirtied at which a writer looks at the dirty thresholds again (task_struct.nr_dirtied_pause)"""
         self.hooked: Page | None = None
         """the page whose freepage is running; whatever may block asks might_sleep() while it is set"""
         self.preempt: Callable[[str, Page], None] | None = None

@@ -259,13 +259,50 @@ def throttled(wakes: bool) -> tuple[ToyFs, fp.AddressSpace, ToyScheduler, list[b
 def test_a_writer_over_the_threshold_waits_for_the_flusher() -> None:
     fs, mapping, tasks, woken = throttled(True)
     task = tasks.spawn("write", fp.generic_perform_write(fp.File(mapping), 0, bytes(40 * PAGE_SIZE)))
-    assert not task.finished and woken and fs.cache.dirty.nr_dirty == 21 and not fs.written
+    assert not task.finished and woken and fs.cache.dirty.nr_dirty == 11 and not fs.written, "the flusher's turn first"
+    tasks.spawn("flusher", fs.bdi.wb.do_background())
+    assert len(fs.pending) == 11, "its chunk ends where the writer stood"
+    dirty = fs.cache.dirty
+    assert not task.finished and (dirty.nr_dirty, dirty.nr_writeback) == (10, 11), "above 20 it waits"
     for _ in range(20):
         tasks.spawn("flusher", fs.bdi.wb.do_background())
         while fs.pending:
             fs.complete()
         tasks.run()
     assert task.result == 40 * PAGE_SIZE
+
+
+def test_a_writer_looks_at_the_thresholds_every_so_many_pages() -> None:
+    fs, mapping, tasks, woken = throttled(True)
+    domain = fs.cache.dirty
+    domain.dirty_bytes, domain.background_bytes = 4096 * PAGE_SIZE, 256 * PAGE_SIZE
+    assert domain.poll_interval() == 64
+    file = fp.File(mapping)
+    tasks.spawn("write", fp.generic_perform_write(file, 0, bytes(256 * PAGE_SIZE)))
+    assert domain.poll_interval() == 32 and domain.nr_dirty == 256 and not woken
+    task = tasks.spawn("more", fp.generic_perform_write(file, 256 * PAGE_SIZE, bytes(100 * PAGE_SIZE)))
+    assert woken and not task.finished and 256 < domain.nr_dirty <= 256 + 32
+    domain.nr_dirty, before = 4096, domain.nr_dirty
+    assert domain.poll_interval() == 1
+    domain.nr_dirty = before
+
+
+def test_an_inode_whose_quota_ran_out_has_its_next_turn_at_the_next_tick() -> None:
+    fs, mapping = dirtied()
+    domain = fs.cache.dirty
+    domain.dirty_limit = 8 * 1024
+    drive(fp.generic_perform_write(fp.File(mapping), 0, bytes(2500 * PAGE_SIZE)))
+    slept: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+
+    fs.bdi.wb.sleep = sleep
+    drive(fs.bdi.wb.do_background())
+    assert mapping.nr_dirty == 2500 - 2048 and len(slept) == 1, "what is written meanwhile is its share by now"
+    drive(fp.generic_perform_write(fp.File(fs.create("young", 0)), 0, b"x"))
+    drive(fs.bdi.wb.do_periodic(1.0))
+    assert not mapping.nr_dirty and domain.nr_dirty == 1, "however young it is; the other one is too young"
 
 
 def test_a_writer_without_a_flusher_writes_by_itself() -> None:

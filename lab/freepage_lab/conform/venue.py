@@ -30,7 +30,12 @@ def exported_storage(wall_ns: Callable[[], int]) -> MemoryStorage:
     """What the recordings' server exported: an ext4, as far as a client can tell."""
     from freepage_server.nfsd.memory import MemoryStorage
 
-    return MemoryStorage(wall_ns=wall_ns, granule_ns=TIMESTAMP_GRANULE_NS, position=directory_position)
+    return MemoryStorage(
+        wall_ns=wall_ns,
+        granule_ns=TIMESTAMP_GRANULE_NS,
+        position=directory_position,
+        rest_ns=2 * TIMESTAMP_GRANULE_NS,  # a tick until the work is begun, and one for what is before it
+    )
 
 
 class SimVenue:

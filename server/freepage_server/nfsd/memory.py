@@ -12,6 +12,7 @@ import errno
 import heapq
 import os
 from bisect import bisect_left, bisect_right
+from collections import deque
 from collections.abc import Callable, Sequence
 
 from freepage_proto.names import readable
@@ -108,7 +109,9 @@ MAX_LAST_NAMES = 4096
 class MemoryStorage:
     """See the module. ``wall_ns`` is nanoseconds since the epoch; ``capacity_bytes`` is where ENOSPC begins.
 
-    ``position`` orders the names of a directory; without it they are listed in the order in which they were made.
+    ``position`` orders the names of a directory; without it they are listed in the order in which they were made. For
+    ``rest_ns`` the number of a file that had data is given to no other: knfsd closes what it has read or written with a
+    delay (its file cache, delayed_fput), and only then ext4 frees the inode.
     """
 
     def __init__(
@@ -118,6 +121,7 @@ class MemoryStorage:
         *,
         capacity_bytes: int = 1 << 40,
         position: Callable[[bytes], int] | None = None,
+        rest_ns: int = 0,
         root_mode: int = 0o755,
         root_uid: int = 0,
         root_gid: int = 0,
@@ -132,9 +136,12 @@ class MemoryStorage:
         self.capacity_bytes = capacity_bytes
         self._wall_ns = wall_ns
         self._position = position
+        self._rest_ns = rest_ns
         self._next_serial = self._next_ino = FIRST_INO
         self._free_inos: list[int] = []
         """A heap: of the numbers that were given out and came back, the lowest is given out next."""
+        self._resting_inos: deque[tuple[int, int]] = deque()
+        """Numbers that come back later: (when, number)."""
         self._used_blocks = 0
         """Blocks with data plus blocks reserved: what statfs counts as taken."""
         self._root = _Node(ROOT_INO, ROOT_INO, FType3.DIR, root_mode, root_uid, root_gid, self.now_ns())
@@ -493,6 +500,8 @@ class MemoryStorage:
             if type is FType3.DIR:
                 mode |= S_ISGID
         now = self.now_ns()
+        while self._resting_inos and self._resting_inos[0][0] <= self._wall_ns():
+            heapq.heappush(self._free_inos, self._resting_inos.popleft()[1])
         if self._free_inos:
             ino = heapq.heappop(self._free_inos)
         else:
@@ -547,7 +556,10 @@ class MemoryStorage:
         if len(self._last_names) > MAX_LAST_NAMES:
             del self._last_names[next(iter(self._last_names))]
         del self._nodes[node.serial]
-        heapq.heappush(self._free_inos, node.ino)
+        if self._rest_ns and node.size and node.type is FType3.REG:
+            self._resting_inos.append((self._wall_ns() + self._rest_ns, node.ino))
+        else:
+            heapq.heappush(self._free_inos, node.ino)
 
     def _is_below(self, node: _Node, ancestor: _Node) -> bool:
         while node is not ancestor:

@@ -219,8 +219,12 @@ def test_local_task_is_a_process(kind: str, tmp_path: Path) -> None:
         await task.write(other, b"!")
         await fails(errno.EBADF, task.read(other, 1))
         assert await task.pread(fd, 10, 0) == b"hello!"
-        assert await task.copy_file_range(fd, other, 5, 0, 0) == 5
+        await fails(errno.EBADF, task.copy_file_range(fd, other, 5, 0, 0))  # it does not append
+        await fails(errno.EINVAL, task.ftruncate(await task.open("d/f", os.O_RDONLY), 0))
+        assert await task.pwrite(other, b"hello", 0) == 5
         assert await task.pread(fd, 20, 0) == b"hello!hello", "O_APPEND wins over the offset"
+        assert await task.copy_file_range(fd, fd, 5, 0, 11) == 5
+        assert await task.pread(fd, 20, 0) == b"hello!hellohello"
         await task.flock(fd, 2)
         await fails(errno.EAGAIN, task.flock(other, 2 | 4))
         await task.close(fd)

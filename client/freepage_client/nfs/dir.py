@@ -85,13 +85,33 @@ async def _check_verifier(dir_inode: NfsInode, dentry: Dentry, cred: Credential)
     return _verifier_matches(dir_inode, dentry.d_time)
 
 
+def is_believed(dir_inode: NfsInode, dentry: Dentry, flags: Lookup) -> bool:
+    """May this cached name be used without asking anybody (nfs_lookup_revalidate in an RCU walk)?"""
+    options = dir_inode.server.options
+    if (
+        flags & (Lookup.EXCL | Lookup.REVAL)
+        or options.lookupcache == "none"
+        or dentry.busy is not None
+        or not _verifier_matches(dir_inode, dentry.d_time)
+        or dir_inode.mapping_needs_revalidation()
+    ):
+        return False
+    inode = dentry.inode
+    if inode is None:
+        return options.neg_dentries_trusted
+    return not _opening(inode, flags) and inode.i_nlink > 0
+
+
+def _opening(inode: NfsInode, flags: Lookup) -> bool:
+    return bool(flags & Lookup.OPEN) and (inode.is_reg or inode.is_dir) and inode.server.options.cto
+
+
 async def verify_inode(inode: NfsInode, flags: Lookup, cred: Credential) -> None:
     """Close-to-open: opening a file or directory asks the server for its attributes (nfs_lookup_verify_inode).
 
     Raises OSError, ESTALE when the file has no name left.
     """
-    opening = flags & Lookup.OPEN and (inode.is_reg or inode.is_dir) and inode.server.options.cto
-    if opening or flags & Lookup.REVAL:
+    if _opening(inode, flags) or flags & Lookup.REVAL:
         await force_revalidate_inode(inode, cred)
     if inode.i_nlink == 0:
         raise os_error(errno.ESTALE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import math
 import os
@@ -211,6 +212,9 @@ class NfsFile(File):
                 pos = inode.i_size
             if self.direct:
                 count = await direct.direct_write(self, pos, self.within_limit(pos, data))
+                if count and (self.dsync or inode.server.options.sync):
+                    with contextlib.suppress(OSError):  # what other writes came to is for fsync and close to tell
+                        await self.fsync(pos, pos + count)
                 return count, pos + count
             if not self.append and pos > inode.i_size:
                 await self._revalidate_size()

@@ -151,7 +151,7 @@ def _nlm(file: NfsFile, lock: FileLock) -> NlmLock:
 async def set_lock(file: NfsFile, lock: FileLock, *, flock: bool, wait: bool) -> None:
     """Lock, after flushing; then believe nothing that is cached (do_setlk). Raises OSError(EAGAIN, ENOLCK, EDEADLK)."""
     inode = file.inode
-    inode.server.stats.events["vfslock"] += 1
+    inode.server.stats.events["vfslock"] += not flock
     locks = _locks_of(inode)
     await sync_inode(inode)
     if flock and _is_local(file, flock):
@@ -223,7 +223,7 @@ async def test_lock(file: NfsFile, lock: FileLock) -> FileLock | None:
 async def unlock(file: NfsFile, lock: FileLock, *, flock: bool) -> None:
     """Unlock; dirty data go out first (do_unlk)."""
     inode = file.inode
-    inode.server.stats.events["vfslock"] += 1
+    inode.server.stats.events["vfslock"] += not flock
     await wb_all(inode)
     locks = _locks_of(inode)
     had = locks.owned_by(lock.owner, flock)

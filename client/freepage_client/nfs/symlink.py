@@ -9,6 +9,7 @@ from freepage import AddressSpaceOperations, find_or_create_page
 from freepage_client.nfs import nfs3proc
 from freepage_client.nfs.errors import os_error
 from freepage_client.nfs.file import freepage, releasepage
+from freepage_client.nfs.inode import INVALID_DATA
 from freepage_client.nfs.pagelist import own_page
 from freepage_client.nfs.revalidate import revalidate_mapping
 
@@ -17,6 +18,14 @@ if TYPE_CHECKING:
     from freepage_client.nfs.inode import NfsInode
 
 SYMLINK_OPERATIONS = AddressSpaceOperations(releasepage=releasepage, freepage=freepage)
+
+
+def target_is_cached(inode: NfsInode) -> bool:
+    """Would ``read_target`` answer without asking anybody?"""
+    page = inode.mapping.find_page(0)
+    if page is None or not page.uptodate or inode.invalidating is not None or inode.cache_validity & INVALID_DATA:
+        return False
+    return not inode.mapping_needs_revalidation()
 
 
 async def read_target(inode: NfsInode, cred: Credential) -> bytes:

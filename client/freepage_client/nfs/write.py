@@ -588,6 +588,8 @@ async def write_inode(mapping: AddressSpace, wbc: WritebackControl) -> None:
 
 async def write_inode_now(inode: NfsInode) -> None:
     """Start writing an inode back, without waiting for the answers (write_inode_now with sync 0)."""
+    if not inode.write_requests:
+        return
     wbc = WritebackControl(False)
     await writepages(inode.mapping, wbc)
     await write_inode(inode.mapping, wbc)

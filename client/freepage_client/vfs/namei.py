@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, TypeVar
 
 from freepage_client.nfs.access import MAY_EXEC, access_is_cached, permission
 from freepage_client.nfs.dcache import Dentry, d_drop, d_invalidate, dget, dput, is_subdir
-from freepage_client.nfs.dir import Lookup, lookup, revalidate_dentry, verify_inode
+from freepage_client.nfs.dir import Lookup, is_believed, lookup, revalidate_dentry, verify_inode
 from freepage_client.nfs.errors import os_error
-from freepage_client.nfs.symlink import read_target
+from freepage_client.nfs.symlink import read_target, target_is_cached
 
 if TYPE_CHECKING:
     from freepage_client.machine import Machine
@@ -96,6 +96,7 @@ class Walk:
         "_jumped",
         "_links",
         "_machine",
+        "_rcu",
         "flags",
         "is_mountpoint",
         "last",
@@ -120,8 +121,16 @@ class Walk:
         """No name led here, but the start, a mount point or ``..`` (ND_JUMPED): nobody asked if the place is still
         good."""
 
+        self._rcu = True
+        """Nobody had to be asked so far (LOOKUP_RCU). Who must be is looked at twice, and the statistics count both."""
+
     def done(self) -> None:
         dput(self.parent)
+
+    def directory_to_change(self) -> NfsInode:
+        """The walk is over: the last component is looked up with its directory, which this is, locked."""
+        self._rcu = False
+        return directory_of(self.parent)
 
     def _stand_on(self, dentry: Dentry) -> None:
         """Take over ``dentry``'s reference and let go of the old place."""
@@ -136,10 +145,12 @@ class Walk:
         self.is_mountpoint = not components and self.parent is self.mount.root
         for i, name in enumerate(components):
             inode = directory_of(self.parent)
-            if not access_is_cached(inode, MAY_EXEC, self._cred):
-                await permission(inode, MAY_EXEC, self._cred)
-            else:
+            cached = access_is_cached(inode, MAY_EXEC, self._cred)
+            if cached or self._rcu:
                 inode.server.stats.events["vfsaccess"] += 1
+            if not cached:
+                self._rcu = False
+                await permission(inode, MAY_EXEC, self._cred)
             self.up = name == b".."
             if name == b".":
                 continue
@@ -155,7 +166,7 @@ class Walk:
             if i == len(components) - 1:
                 self.last = name
                 return
-            child = await lookup_child(self.parent, name, self.flags | Lookup.PARENT, self._cred)
+            child = await self._lookup(name, Lookup.PARENT)
             if child.inode is not None and child.inode.is_lnk:
                 await self._walk_on(await self._follow(child), components[i + 1 :])
                 return
@@ -190,11 +201,23 @@ class Walk:
             raise os_error(errno.ENOTDIR)
         self._stand_on(child)
 
+    async def _lookup(self, name: bytes, flags: Lookup) -> Dentry:
+        flags |= self.flags
+        if self._rcu:
+            inode, dentry = directory_of(self.parent), self.parent.children.get(name)
+            if dentry is None:
+                self._rcu = False
+            elif not is_believed(inode, dentry, flags):
+                self._rcu = False
+                inode.server.stats.events["dentryrevalidates"] += 1
+        return await lookup_child(self.parent, name, flags, self._cred)
+
     async def _follow(self, link: Dentry) -> bytes:
         """Where this symbolic link points. Takes over the reference."""
         assert link.inode is not None
         try:
             self._links += 1
+            self._rcu = self._rcu and target_is_cached(link.inode)
             if self._links > MAX_SYMLINKS:
                 raise os_error(errno.ELOOP)
             target = await read_target(link.inode, self._cred)
@@ -231,7 +254,7 @@ class Walk:
         (complete_walk, nfs_weak_revalidate).
         """
         if self.last:
-            return await lookup_child(self.parent, self.last, self.flags | flags, self._cred)
+            return await self._lookup(self.last, flags)
         if self._jumped:
             await verify_inode(directory_of(self.parent), self.flags | flags, self._cred)
         return dget(self.parent)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from freepage_client.nfs import access as nfs_access
 from freepage_client.nfs import dir as nfs_dir
 from freepage_client.nfs.access import MAY_EXEC, MAY_READ, MAY_WRITE
-from freepage_client.nfs.dcache import Dentry
+from freepage_client.nfs.dcache import Dentry, is_subdir
 from freepage_client.nfs.dir import Lookup
 from freepage_client.nfs.errors import os_error
 from freepage_client.nfs.symlink import read_target
@@ -47,7 +47,7 @@ class Names(Process):
         async with self._walk(path, reval) as walk:
             if not walk.last:
                 raise os_error(errno.EEXIST)
-            dir_inode = directory_of(walk.parent)
+            dir_inode = walk.directory_to_change()
             async with dir_inode.lock():
                 only_directories = walk.must_be_dir and not directory
                 walk.must_be_dir = False
@@ -154,7 +154,7 @@ class Names(Process):
         async with self._walk(path, reval) as walk:
             if not walk.last:
                 raise os_error(_rmdir_of_place(walk) if directory else errno.EISDIR)
-            dir_inode = directory_of(walk.parent)
+            dir_inode = walk.directory_to_change()
             self._must_be_writable(dir_inode)
             async with dir_inode.lock():
                 wanted_dir, walk.must_be_dir = walk.must_be_dir, False
@@ -188,7 +188,7 @@ class Names(Process):
                 raise os_error(errno.EXDEV)
             if not old_walk.last or not new_walk.last:
                 raise os_error(errno.EBUSY)
-            old_dir, new_dir = directory_of(old_walk.parent), directory_of(new_walk.parent)
+            old_dir, new_dir = old_walk.directory_to_change(), new_walk.directory_to_change()
             if old_walk.mount is not new_walk.mount:
                 raise os_error(errno.EXDEV)
             self._must_be_writable(old_dir)
@@ -211,32 +211,33 @@ class Names(Process):
             try:
                 if wants_dir and not old.inode.is_dir:
                     raise os_error(errno.ENOTDIR)
-                self._check_rename(old, new)
-                await nfs_access.permission(old_dir, MAY_WRITE | MAY_EXEC, self.cred)
-                await nfs_access.permission(new_dir, MAY_WRITE | MAY_EXEC, self.cred)
+                _refuse_loops(old, new)
                 if new.inode is not old.inode:
+                    await self._may_rename(old_dir, old.inode, new_dir, new.inode)
                     await nfs_dir.rename(old_dir, old, new_dir, new, self.cred)
             finally:
                 put_name(new)
         finally:
             put_name(old)
 
-    def _check_rename(self, old: Dentry, new: Dentry) -> None:
-        ancestor: Dentry | None = new.parent
-        while ancestor is not None:
-            if ancestor is old:
-                raise os_error(errno.EINVAL)
-            ancestor = ancestor.parent
-        ancestor = old.parent
-        while ancestor is not None:
-            if ancestor is new:
-                raise os_error(errno.ENOTEMPTY)
-            ancestor = ancestor.parent
-        if new.inode is not None and old.inode is not None:
-            if old.inode.is_dir and not new.inode.is_dir:
-                raise os_error(errno.ENOTDIR)
-            if not old.inode.is_dir and new.inode.is_dir:
-                raise os_error(errno.EISDIR)
+    async def _may_rename(self, old_dir: NfsInode, inode: NfsInode, new_dir: NfsInode, target: NfsInode | None) -> None:
+        """What vfs_rename asks before it asks the file system."""
+        await nfs_access.permission(old_dir, MAY_WRITE | MAY_EXEC, self.cred)
+        await nfs_access.permission(new_dir, MAY_WRITE | MAY_EXEC, self.cred)
+        if target is not None and inode.is_dir != target.is_dir:
+            raise os_error(errno.ENOTDIR if inode.is_dir else errno.EISDIR)
+        if inode.is_dir and old_dir is not new_dir:
+            await nfs_access.permission(inode, MAY_WRITE, self.cred)  # its .. will change
+
+
+def _refuse_loops(old: Dentry, new: Dentry) -> None:
+    """A directory can't go below itself, nor take the place of one that it is below."""
+    assert old.parent is not None
+    assert new.parent is not None
+    if is_subdir(new.parent, old):
+        raise os_error(errno.EINVAL)
+    if is_subdir(old.parent, new):
+        raise os_error(errno.ENOTEMPTY)
 
 
 def _rmdir_of_place(walk: Walk) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from freepage_client.nfs.access import MAY_EXEC, access_is_cached
-from freepage_client.nfs.dir import record_entry_cache_hit
+from freepage_client.nfs.dir import Lookup, is_believed, record_entry_cache_hit
 from freepage_client.nfs.getattr import READDIRPLUS_MIN_ACMAX, STAT_NEEDS
 from freepage_client.nfs.inode import INVALID_ATIME
 
@@ -27,20 +27,11 @@ def lookup_nowait(parent: Dentry, name: bytes, cred: Credential) -> Dentry | Non
     dentry = parent.children.get(name)
     if (
         dentry is None
-        or dentry.busy is not None
-        or dentry.d_time != directory.cache_change_attribute
-        or directory.mapping_needs_revalidation()
+        or not is_believed(directory, dentry, Lookup.NONE)
         or not access_is_cached(directory, MAY_EXEC, cred)
     ):
         return None
-    server = directory.server
-    inode = dentry.inode
-    if inode is None:
-        if server.options.lookupcache != "all":
-            return None
-    elif server.options.lookupcache == "none" or inode.i_nlink == 0:
-        return None
-    events = server.stats.events
+    events = directory.server.stats.events
     events["vfsaccess"] += 1
     events["dentryrevalidates"] += 1
     return dentry

@@ -16,7 +16,7 @@ from freepage_client.nfs.dir import Lookup
 from freepage_client.nfs.errors import os_error
 from freepage_client.nfs.file import NfsFile
 from freepage_client.nfs.setattr import Iattr, setattr_inode
-from freepage_client.vfs.namei import Walk, directory_of, put_name, retry_estale
+from freepage_client.vfs.namei import Walk, put_name, retry_estale
 from freepage_client.vfs.process import OpenFile, Path, Process
 from freepage_proto.nfs3 import SET_TO_SERVER_TIME
 
@@ -74,8 +74,9 @@ class Opening(Process):
                 raise os_error(errno.EISDIR)
             if not walk.last:
                 return await walk.child(intent), False
-            dir_inode = directory_of(walk.parent)
+            dir_inode = walk.directory_to_change()
             async with dir_inode.lock():
+                known = walk.parent.children.get(walk.last)
                 dentry = await walk.child(intent)
                 if dentry.inode is None:
                     try:
@@ -83,6 +84,8 @@ class Opening(Process):
                     except BaseException:
                         put_name(dentry)
                         raise
+            if dentry is not known:  # may_o_create has been asked before the lookup told that nothing is to be made
+                dir_inode.server.stats.events["vfsaccess"] += 1
             if not (dentry.inode.is_lnk and follow):
                 return dentry, False
             await walk.along(dentry)
@@ -104,9 +107,11 @@ class Opening(Process):
         inode = dentry.inode
         assert inode is not None
         access = flags & os.O_ACCMODE
-        if created and inode.is_dir:
-            raise os_error(errno.EISDIR)  # somebody else's, whom an unchecked CREATE does not mind (do_open)
-        if not created:
+        if created:
+            if inode.is_dir:
+                raise os_error(errno.EISDIR)  # somebody else's, whom an unchecked CREATE does not mind (do_open)
+            await nfs_access.permission(inode, MAY_OPEN, self.cred)
+        else:
             if flags & os.O_CREAT and flags & os.O_EXCL:
                 raise os_error(errno.EEXIST)
             if inode.is_dir and (flags & os.O_CREAT or access != os.O_RDONLY or flags & os.O_TRUNC):

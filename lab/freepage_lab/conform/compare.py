@@ -18,6 +18,10 @@ RECLAIM_FAMILY = "memcg_"
 alone."""
 
 
+MOUNT_LABEL = "mount"
+"""The first checkpoint; before it a mount has no statistics."""
+
+
 class Varying(Exception):
     """Nothing of the cell was the same in every recorded run, so there is nothing to compare."""
 
@@ -32,6 +36,8 @@ class ClientObservation:
     pages: Mapping[str, Mapping[str, Any]]
     directories: frozenset[str]
     """Which of the names in ``pages`` are directories: of those only the number of pages counts."""
+    counters: Mapping[str, int] = field(default_factory=dict)
+    """What mountstats' lines ``events:`` and ``bytes:`` grew by, without those that did not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +100,9 @@ class Comparison:
     """Why this workload's cells are reported but not counted; None when they are."""
     active_differs: list[str] = field(default_factory=list)
     """Checkpoints at which the active list came out differently; for information."""
+    counters: Tally = field(default_factory=Tally)
+    """Clients at checkpoints whose mountstats were compared; not one of the kinds of cells."""
+    counters_differ: list[Mismatch] = field(default_factory=list)
 
     @property
     def all_equal(self) -> bool:
@@ -264,6 +273,24 @@ def _compare_client(
         got_pages = observed.pages if observed else {}
         cell("pages", [counted_pages(wanted_pages, directories)], counted_pages(got_pages, directories))
         cell("active", [active_pages(wanted_pages, directories)], active_pages(got_pages, directories))
+        if observed is not None and "events" in expected and label != MOUNT_LABEL:
+            _compare_counters(outcome, label, client, expected, observed)
+
+
+def _compare_counters(
+    outcome: Comparison, label: str, client: str, expected: Mapping[str, Any], observed: ClientObservation
+) -> None:
+    try:
+        wanted, got = without_varying({**expected["events"], **expected["bytes"]}, dict(observed.counters))
+    except Varying:
+        return
+    outcome.counters.total += 1
+    if wanted == got:
+        outcome.counters.equal += 1
+        return
+    differ = [name for name in {**wanted, **got} if wanted.get(name, 0) != got.get(name, 0)]
+    shown, found = ({name: side.get(name, 0) for name in differ} for side in (wanted, got))
+    outcome.counters_differ.append(Mismatch(outcome.workload, label, client, "counters", shown, found))
 
 
 def _shown_sequence(expected: Mapping[str, Any]) -> Sequence[str]:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from freepage_client.nfs.iostat import BYTES, IoStats
 from freepage_proto import nfs3
 from freepage_proto.rpc import CallHeader, Procedure, Program
 
@@ -230,6 +231,14 @@ def page_states(pages: Iterable[Page]) -> dict[str, Any]:
         "active": ranges(page.index for page in pages if page.active),
     }
     return {**{state: found for state, found in states.items() if found}, "n": len(pages)}
+
+
+def counters_of(stats: IoStats) -> Counter[str]:
+    """The lines ``events:`` and ``bytes:`` of mountstats, as the recorder calls them."""
+    counters = Counter(stats.events)
+    counters["vfsgetdents"] = counters.pop("vfsreaddir")
+    counters.update({name: getattr(stats.bytes, name) for name in BYTES})
+    return counters
 
 
 def named_io(record: WireRecord, fileids: dict[bytes, int], names: NameBook) -> list[list[Any]]:

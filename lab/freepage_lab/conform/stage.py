@@ -10,16 +10,17 @@ from __future__ import annotations
 
 import os
 import stat
+from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from freepage import DirtyDomain, MemCgroup, lru_add_drain
-from freepage_lab.conform.compare import ClientObservation, Observation
+from freepage_lab.conform.compare import MOUNT_LABEL, ClientObservation, Observation
 from freepage_lab.conform.executor import Caller, Executor, Result
 from freepage_lab.conform.exported import ExportedFileSystem
 from freepage_lab.conform.language import SERVER, Step, Workload
 from freepage_lab.conform.memory import BASE_PAGES, MallocHeap, TreeNodes
-from freepage_lab.conform.recorder import NameBook, RecordingNetwork, named_io, page_states
+from freepage_lab.conform.recorder import NameBook, RecordingNetwork, counters_of, named_io, page_states
 from freepage_runtime.clock import Clock
 
 if TYPE_CHECKING:
@@ -88,6 +89,7 @@ class Stage:
         self._machines: dict[str, Machine] = {}
         self._tasks: dict[str, Task] = {}
         self._wires: dict[str, RecordingNetwork] = {}
+        self._counters: dict[str, Counter[str]] = {}
         self._exported = ExportedFileSystem()
         self._memcg = MemCgroup()
         self._heap = MallocHeap()
@@ -148,7 +150,7 @@ class Stage:
         root = await self._local.stat("/")
         self._names.set(root.st_ino, ".")
         self._directories.add(root.st_ino)
-        await self._observe("mount")
+        await self._observe(MOUNT_LABEL)
 
     async def _unmount(self) -> None:
         for client, task in self._tasks.items():
@@ -253,7 +255,13 @@ class Stage:
             io=named_io(record, wire.fileids, self._names),
             pages=pages,
             directories=frozenset(self._names[fileid] for fileid in self._directories),
+            counters=self._counters_since(client),
         )
+
+    def _counters_since(self, client: str) -> dict[str, int]:
+        now = counters_of(self._machines[client].mounts[0].stats)
+        before, self._counters[client] = self._counters.get(client, Counter()), now
+        return {name: count - before[name] for name, count in now.items() if count != before[name]}
 
     async def _name_what_the_export_holds(self, directory: str = "") -> None:
         """Files that the script never named itself are called by the path under which the server has them now, the

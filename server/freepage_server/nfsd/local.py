@@ -110,6 +110,14 @@ class _OpenFile:
         self.holds = holds
         """the storage's inode, which lives on when its last name goes"""
 
+    @property
+    def may_read(self) -> bool:
+        return self.flags & os.O_ACCMODE in (os.O_RDONLY, os.O_RDWR)
+
+    @property
+    def may_write(self) -> bool:
+        return self.flags & os.O_ACCMODE in (os.O_WRONLY, os.O_RDWR)
+
 
 class LocalTask:
     """One process on the server machine. ``cred`` is whom it runs as: root unless told otherwise."""
@@ -235,13 +243,13 @@ class LocalTask:
 
     def _readable(self, fd: int) -> _OpenFile:
         file = self._file(fd)
-        if file.flags & os.O_ACCMODE == os.O_WRONLY:
+        if not file.may_read:
             raise error(errno.EBADF)
         return file
 
     def _writable(self, fd: int) -> _OpenFile:
         file = self._file(fd)
-        if file.flags & os.O_ACCMODE == os.O_RDONLY:
+        if not file.may_write:
             raise error(errno.EBADF)
         return file
 
@@ -308,8 +316,8 @@ class LocalTask:
         await self.fsync(fd)
 
     async def ftruncate(self, fd: int, length: int) -> None:
-        file = self._writable(fd)
-        if length < 0:
+        file = self._file(fd)
+        if length < 0 or not file.may_write:
             raise error(errno.EINVAL)
         await self._vfs.setattr(self._fresh(file.fh), Sattr3(size=length), self.cred)
 
@@ -341,6 +349,9 @@ class LocalTask:
         self._file(fd)
 
     async def copy_file_range(self, fd_in: int, fd_out: int, n: int, off_in: int, off_out: int) -> int:
+        self._readable(fd_in)
+        if self._writable(fd_out).flags & os.O_APPEND:
+            raise error(errno.EBADF)
         copied = 0
         while copied < n:
             data = await self.pread(fd_in, min(COPY_CHUNK, n - copied), off_in + copied)
@@ -518,6 +529,8 @@ class LocalTask:
         file = self._file(fd)
         if cmd & 8:
             self._unlock(file, "posix", offset, length)
+        elif not (file.may_write if cmd & 2 else file.may_read):
+            raise error(errno.EBADF)
         else:
             await self._lock(file, "posix", bool(cmd & 2), not cmd & 4, offset, length)
 

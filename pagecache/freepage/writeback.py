@@ -173,10 +173,18 @@ class BackingDevInfo:
     """A mount's backing device: readahead sizes, its part of the dirty pages, its flusher."""
 
     def __init__(
-        self, name: str, *, domain: DirtyDomain, ra_pages: int = VM_READAHEAD_PAGES, io_pages: int = 0
+        self,
+        name: str,
+        *,
+        domain: DirtyDomain,
+        ra_pages: int = VM_READAHEAD_PAGES,
+        io_pages: int = 0,
+        local_throttle: bool = False,
     ) -> None:
         self.name = name
         self.domain = domain
+        self.local_throttle = local_throttle
+        """its writers wait for its own pages only (PF_LOCAL_THROTTLE): a server's, whom others may wait for"""
         self.ra_pages = ra_pages
         """read_ahead_kb / 4; copied into each file at open"""
         self.io_pages = io_pages
@@ -280,6 +288,7 @@ class BdiWriteback:
         if self._works:
             return
         self._works = True
+        self.bdi.domain.progress()  # whoever woke it goes on when it waits for the first time
         try:
             while self._woken:
                 self._woken = False
@@ -292,7 +301,6 @@ class BdiWriteback:
                 await self._write_background()
         finally:
             self._works = False
-            self.bdi.domain.progress()
 
     async def _write_old_data(self, now: float) -> None:
         expire_s = self.bdi.domain.dirty_expire_centisecs / 100
@@ -325,7 +333,7 @@ class BdiWriteback:
         while self.b_dirty and (nr_pages is None or nr_pages > 0):
             if for_background and not self.over_bground_thresh():
                 return
-            before = self.bdi.nr_dirty
+            wrote = 0
             if not self._b_io:
                 self._queue_io(dirtied_before_s)
             while self._b_io:
@@ -341,14 +349,14 @@ class BdiWriteback:
                 )
                 await self._write_inode(mapping, wbc)
                 assert wbc.nr_to_write is not None
+                wrote += chunk - wbc.nr_to_write
                 if wbc.nr_to_write <= 0 and self.sleep is not None:
-                    self.bdi.domain.progress()
                     await self.sleep(chunk * WRITE_PAGE_S)
                 if nr_pages is not None:
                     nr_pages -= chunk - wbc.nr_to_write
                     if nr_pages <= 0:
                         break
-            if self.bdi.nr_dirty >= before:
+            if not wrote:
                 return  # congested, failing, or nothing old enough: the next tick tries again
 
     def _queue_io(self, dirtied_before_s: float | None) -> None:
@@ -620,11 +628,12 @@ async def balance_dirty_pages_ratelimited(mapping: AddressSpace) -> None:
             await cache.throttled.wait(lambda: "the flusher to have its turn")
         else:
             await bdi.wb.do_background()
-    while domain.nr_dirty + domain.nr_writeback > thresh:
-        if not domain.nr_writeback and not bdi.wb.wakeup():
-            before = domain.nr_dirty
+    throttled_by = bdi if bdi.local_throttle else domain
+    while throttled_by.nr_dirty + throttled_by.nr_writeback > thresh:
+        if not throttled_by.nr_writeback and not bdi.wb.wakeup():
+            before = throttled_by.nr_dirty
             await bdi.wb.writeback_all()
-            if domain.nr_dirty == before:
+            if throttled_by.nr_dirty == before:
                 return  # nothing can be written: a writepages that refuses must not hang the writer
             continue
         await cache.throttled.wait(lambda: "dirty pages below the threshold")

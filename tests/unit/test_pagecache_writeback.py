@@ -287,6 +287,24 @@ def test_a_writer_looks_at_the_thresholds_every_so_many_pages() -> None:
     domain.nr_dirty = before
 
 
+def test_who_serves_others_waits_for_its_own_pages_only() -> None:
+    fs, mapping, tasks, _ = throttled(True)
+    server = fp.BackingDevInfo("nfsd", domain=fs.cache.dirty, local_throttle=True)
+    server.wb.on_wakeup = lambda: None
+    served = fp.AddressSpace(fs.cache, ToyInode("g", 0), fp.AddressSpaceOperations(writepage=fs.writepage), server)
+    writer = tasks.spawn("write", fp.generic_perform_write(fp.File(mapping), 0, bytes(40 * PAGE_SIZE)))
+    tasks.spawn("flusher", fs.bdi.wb.do_background())
+    others = tasks.spawn("serve", fp.generic_perform_write(fp.File(served), 0, bytes(10 * PAGE_SIZE)))
+    for _ in range(10):
+        tasks.spawn("its flusher", server.wb.do_background())
+    assert others.result == 10 * PAGE_SIZE and not writer.finished
+    while fs.pending or tasks.tasks:
+        tasks.spawn("flusher", fs.bdi.wb.do_background())
+        while fs.pending:
+            fs.complete()
+        tasks.run()
+
+
 def test_an_inode_whose_quota_ran_out_has_its_next_turn_at_the_next_tick() -> None:
     fs, mapping = dirtied()
     domain = fs.cache.dirty

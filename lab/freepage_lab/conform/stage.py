@@ -39,6 +39,10 @@ DROP_PAGES_S = 0.009
 """What dropping the page cache took on the recordings' machine; slab objects alone took no time to speak of."""
 AFTER_SETUP_S = 1.0
 """Set-up ends at least this long before mounting, so that its timestamps are no "recent" change to the clients."""
+AFTER_SYNC_S = 0.1
+SYNCED_PAGES = 8
+"""Directories, inodes and bitmaps, which the sync after set-up writes (any number from 2 to 16 gives the same). With it
+begin the periods in which completed writeback is counted."""
 DEFAULT_CHECKPOINT_MS = 30
 DIRTYABLE_PAGES = 663_500
 """Free and file pages of its 3 GiB: traces of it show a dirty threshold of 132,700 pages, which is 20 %."""
@@ -116,15 +120,19 @@ class Stage:
             if isinstance(result, str) and result.startswith("!"):
                 raise RuntimeError(f"set-up step {step.op} failed: {result}")
         await setup.close_descriptors()
-        await self._venue.server.sync()
-        await self._venue.server.drop_caches()
         await self._venue.sleep(AFTER_SETUP_S)
+        await self._venue.server.sync()
+        for _ in range(SYNCED_PAGES):
+            self._venue.server.cache.dirty.completed(self._venue.server.files.bdi)
+        await self._venue.server.drop_caches()
+        await self._venue.sleep(AFTER_SYNC_S)
 
     async def _mount(self) -> None:
         from freepage_client.machine import Machine
 
         environment = self._workload.environment
-        dirty = DirtyDomain(now=self._venue.clock.now, dirtyable_pages=DIRTYABLE_PAGES)
+        dirty = self._venue.server.cache.dirty  # it is one machine
+        dirty.dirtyable_pages = DIRTYABLE_PAGES
         dirty.dirty_limit = BOOT_DIRTY_LIMIT_PAGES
         for name, value in environment.dirty.items():
             _set_dirty(dirty, name, value)

@@ -71,7 +71,7 @@ class FileCache:
     ) -> None:
         self.cache = cache
         self.stats = stats
-        self.bdi = BackingDevInfo("nfsd", domain=cache.dirty, ra_pages=RA_PAGES, io_pages=RA_PAGES)
+        self.bdi = BackingDevInfo("nfsd", domain=cache.dirty, ra_pages=RA_PAGES, io_pages=RA_PAGES, local_throttle=True)
         self._wb_failed = wb_failed
         self._max_inodes = max_inodes
         self._creds = CredTable(cache.ledger)

@@ -234,7 +234,11 @@ async def unlock(file: NfsFile, lock: FileLock, *, flock: bool) -> None:
 
 
 async def release_locks(file: NfsFile, owner: object, *, flock: bool) -> None:
-    """Close releases what the closing process, or the open file, had locked (locks_remove_posix, locks_remove_file)."""
+    """Close releases what the closing process, or the open file, had locked (locks_remove_posix, locks_remove_flock).
+
+    Linux looks whether anybody has locked the file, and then unlocks, which flushes it, whether that owner has a
+    lock or not.
+    """
     locks = file.inode.locks
-    if locks is not None and locks.owned_by(owner, flock):
+    if locks is not None and (locks.flocks if flock else locks.posix):
         await unlock(file, FileLock(owner, 0, END, False), flock=flock)

@@ -163,6 +163,7 @@ class Opening(Process):
         """The last user of an open file is gone."""
         try:
             if open_file.file is not None:
+                await nfs_lock.release_locks(open_file.file, open_file, flock=False)
                 await nfs_lock.release_locks(open_file.file, open_file, flock=True)
                 await open_file.file.release()
             if open_file.directory is not None:

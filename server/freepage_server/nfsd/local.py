@@ -181,6 +181,13 @@ class LocalTask:
             raise error(errno.EEXIST if os.fsencode(path) else errno.ENOENT)
         return (self._walk(head) if head.strip(b"/") else self._root()), name
 
+    def _dangling(self, directory: Fh, name: bytes) -> bytes | None:
+        """Where the symbolic link of that name points; None if there is none."""
+        try:
+            return self._vfs.readlink(self._vfs.lookup(directory, name, self.cred))
+        except FileNotFoundError:
+            return None
+
     def _file(self, fd: int) -> _OpenFile:
         file = self._open.get(fd)
         if file is None:
@@ -199,6 +206,9 @@ class LocalTask:
                 if flags & os.O_EXCL:
                     raise error(errno.EEXIST)
             except FileNotFoundError:
+                if (to := self._dangling(directory, name)) is not None:
+                    here = b"" if to.startswith(b"/") else os.fsencode(path).rpartition(b"/")[0] + b"/"
+                    return await self.open(here + to, flags, mode)
                 fh = await self._vfs.create(directory, name, CreateMode3.GUARDED, Sattr3(mode=mode), b"", self.cred)
                 created = True
         else:
@@ -349,9 +359,12 @@ class LocalTask:
         self._file(fd)
 
     async def copy_file_range(self, fd_in: int, fd_out: int, n: int, off_in: int, off_out: int) -> int:
-        self._readable(fd_in)
-        if self._writable(fd_out).flags & os.O_APPEND:
+        source, target = self._readable(fd_in), self._writable(fd_out)
+        if target.flags & os.O_APPEND:
             raise error(errno.EBADF)
+        n = max(0, min(n, self._fresh(source.fh).attributes().size - off_in))
+        if source.fh.key == target.fh.key and off_in < off_out + n and off_out < off_in + n:
+            raise error(errno.EINVAL)
         copied = 0
         while copied < n:
             data = await self.pread(fd_in, min(COPY_CHUNK, n - copied), off_in + copied)

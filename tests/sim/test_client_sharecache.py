@@ -136,6 +136,11 @@ def test_each_mount_is_busy_by_itself() -> None:
         with pytest.raises(OSError) as busy:
             await machine.umount("/two")
         assert busy.value.errno == errno.EBUSY
+        place = await task.open("/mnt/f", os.O_PATH)
+        with pytest.raises(OSError) as busy:
+            await machine.umount("/mnt")
+        assert busy.value.errno == errno.EBUSY
+        await task.close(place)
         await task.chdir("/mnt")
         assert await machine.umount("/two") == []
         await task.exit()

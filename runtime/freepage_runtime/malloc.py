@@ -4,6 +4,10 @@ Blocks above M_MMAP_THRESHOLD come from mmap(2) and go back to the system when t
 pays for fresh zeroed pages. glibc raises the threshold by itself, up to 32 MiB, but shrinks the heap's top again and
 again (M_TRIM_THRESHOLD). Keeping both high takes a fifth off every large gRPC call (measured at 1 MiB, grpcio 1.76,
 glibc 2.36). The price is that memory once used stays with the process.
+
+The threads share one arena, the heap: each of their own would keep what it was once given, and what it grows by gets no
+huge pages. A server whose threads had read 64 MiB of files had 54 MiB of 109 in huge pages, and has 74 of 96 (measured
+with glibc 2.36). Python's threads ask one at a time anyway, and small blocks come from each thread's cache.
 """
 
 from __future__ import annotations
@@ -19,6 +23,7 @@ from freepage_runtime.settings import parse_size
 _M_TRIM_THRESHOLD = -1
 _M_TOP_PAD = -2
 _M_MMAP_THRESHOLD = -3
+_M_ARENA_MAX = -8
 
 LARGEST_KEPT_BYTES = parse_size("32MiB")
 """glibc allows no larger M_MMAP_THRESHOLD on 64-bit machines (HEAP_MAX_SIZE / 2)."""
@@ -28,7 +33,7 @@ TOP_PAD_BYTES = parse_size("16MiB")
 
 
 def keep_large_blocks() -> bool:
-    """Set the thresholds for the rest of this process's life; False where there is no glibc to tell."""
+    """Set the thresholds for the rest of this process's life, before it has threads; False where there is no glibc."""
     if not sys.platform.startswith("linux"):
         return False
     libc = ctypes.CDLL(None)
@@ -38,6 +43,7 @@ def keep_large_blocks() -> bool:
         (_M_MMAP_THRESHOLD, LARGEST_KEPT_BYTES),
         (_M_TRIM_THRESHOLD, TRIM_BYTES),
         (_M_TOP_PAD, TOP_PAD_BYTES),
+        (_M_ARENA_MAX, 1),
     )
     accepted = [libc.mallopt(option, size) == 1 for option, size in settings]
     return all(accepted)

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 HOT = UPTODATE | REFERENCED | ACTIVE
 """A page in this state is read, and another touch changes nothing."""
+LOOKED_AT = HOT | READAHEAD
+"""What tells such a page from every other. Named, for it would be added up at each read."""
 
 
 def read_nowait(file: File, pos: int, count: int) -> bytes | None:
@@ -43,15 +45,12 @@ def read_nowait(file: File, pos: int, count: int) -> bytes | None:
     does: a page that the previous read ended in is not marked again.
     """
     mapping = file.mapping
-    size = mapping.host.i_size
     end = pos + count
-    if end > size:
-        end = size
+    if end > mapping.host.i_size:
+        end = mapping.host.i_size
     if end <= pos:
         return b""
     first = pos >> PAGE_SHIFT
-    last = (end - 1) >> PAGE_SHIFT
-    ra = file.ra
     try:
         pages = mapping.pages
         folio = pages.folios[pages.nodes[first >> XA_CHUNK_SHIFT][(first & XA_CHUNK_MASK) + 1]]
@@ -59,9 +58,8 @@ def read_nowait(file: File, pos: int, count: int) -> bytes | None:
         return None
     if folio is None:
         return None
-    index = folio.index
-    off = first - index
-    if first != last:
+    off = first - folio.index
+    if (end - 1) >> PAGE_SHIFT != first:
         if folio.state[off] & (UPTODATE | READAHEAD) != UPTODATE:
             return None
         start = _in_folio(file, folio, pos, end)
@@ -71,7 +69,8 @@ def read_nowait(file: File, pos: int, count: int) -> bytes | None:
         piece = folio.data[start : start + end - pos]
         return piece if type(piece) is bytes else bytes(piece)
     state = folio.state[off]
-    if state & (HOT | READAHEAD) != HOT:
+    ra = file.ra
+    if state & LOOKED_AT != HOT:
         if state & (UPTODATE | READAHEAD) != UPTODATE:
             return None
         if (ra.prev_pos - 1) >> PAGE_SHIFT != first:
@@ -82,8 +81,8 @@ def read_nowait(file: File, pos: int, count: int) -> bytes | None:
     ra.prev_pos = end
     mapping.cache.hits += 1
     data = folio.data
-    start = pos - (index << PAGE_SHIFT) + folio.data_at
-    stop = end - pos + start
+    start = pos - (folio.index << PAGE_SHIFT) + folio.data_at
+    stop = start + end - pos
     if data is None or folio.buffers is not None or start < 0 or stop > len(data):
         data = folio.contents(off)
         assert data is not None

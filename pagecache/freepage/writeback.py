@@ -625,7 +625,8 @@ async def balance_dirty_pages_ratelimited(mapping: AddressSpace) -> None:
     cache.might_sleep("balance_dirty_pages")
     if domain.nr_dirty > background and not bdi.wb.in_progress:
         if bdi.wb.wakeup():
-            await cache.throttled.wait(lambda: "the flusher to have its turn")
+            if bdi.wb.in_progress:  # else it has had its turn already, and nobody would wake us before its next tick
+                await cache.throttled.wait(lambda: "the flusher to have its turn")
         else:
             await bdi.wb.do_background()
     throttled_by = bdi if bdi.local_throttle else domain

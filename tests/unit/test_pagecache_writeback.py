@@ -417,6 +417,17 @@ def test_uncommitted_pages_count_as_writeback_and_throttle() -> None:
     fs.cache.dirty.account_unstable(-15, fs.bdi)
 
 
+def test_a_flusher_that_ends_at_once_keeps_no_writer_waiting() -> None:
+    """It has had its turn before the writer could wait for it, and nobody would wake the writer until its next tick."""
+    domain = fp.DirtyDomain(now=lambda: 0.0, dirtyable_pages=200)
+    fs = ToyFs(fp.PageCache(now=lambda: 0.0, create_future=ToyFuture, dirty=domain, strict=True))
+    mapping = fs.create("f", 0)
+    wb = fs.bdi.wb
+    wb.on_wakeup = lambda: drive(wb.do_background())
+    drive(fp.generic_perform_write(fp.File(mapping), 0, bytes(40 * PAGE_SIZE)))
+    assert fs.written and not wb.in_progress
+
+
 def test_waiting_without_futures_is_an_error() -> None:
     cache = fp.PageCache(now=lambda: 0.0, strict=True)
     fs = ToyFs(cache)

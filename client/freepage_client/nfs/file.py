@@ -176,10 +176,14 @@ class NfsFile(File):
             self.bytes.normalread += len(data)
         return data
 
+    def _is_readable(self) -> bool:
+        """May what is cached be read without asking anybody?"""
+        inode = self.inode
+        return not inode.cache_validity & UNREADABLE and self.now() < inode.readable_until_s
+
     def read_buffers_nowait(self, pos: int, count: int) -> list[memoryview | bytearray | bytes] | None:
         """``read_nowait`` in pieces that need not be joined: they do not change any more."""
-        inode = self.inode
-        if inode.cache_validity & UNREADABLE or self.now() >= inode.readable_until_s:
+        if not self._is_readable():
             return None
         buffers = read_buffers_nowait(self, pos, count)
         if buffers is not None:
@@ -191,7 +195,7 @@ class NfsFile(File):
         if self.direct:
             return await direct.direct_read(self, pos, count)
         inode = self.inode
-        if inode.cache_validity & UNREADABLE or self.now() >= inode.readable_until_s:
+        if not self._is_readable():
             direct.start_io_buffered(inode)
             await revalidate_mapping(inode, self.cred)
         data = await filemap_read(self, pos, count)

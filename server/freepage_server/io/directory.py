@@ -312,21 +312,18 @@ class DirectoryStorage(FileData):
 
     def getattr(self, key: Key) -> Fattr3:
         known = self._attributes.get(key)
-        if known is not None:
-            node, last = known.node, known.st
-            fd = node.fd
-            if fd is not None:
-                st = os.fstat(fd)
-                if (
-                    st == last
-                    and st.st_ctime_ns == last.st_ctime_ns
-                    and st.st_mtime_ns == last.st_mtime_ns
-                    and st.st_atime_ns == last.st_atime_ns
-                    and st.st_blocks == last.st_blocks
-                ):
-                    if node is not self._root:
-                        self._held.move_to_end(key)  # as _fd has it
-                    return known.attributes
+        if known is not None and known.node.fd is not None:
+            st, last = os.fstat(known.node.fd), known.st
+            if (
+                st == last
+                and st.st_ctime_ns == last.st_ctime_ns
+                and st.st_mtime_ns == last.st_mtime_ns
+                and st.st_atime_ns == last.st_atime_ns
+                and st.st_blocks == last.st_blocks
+            ):
+                if known.node is not self._root:
+                    self._held.move_to_end(key)  # as _fd has it
+                return known.attributes
         node = self._node(key)
         st = self._fstat(node)
         mtime_ns, ctime_ns = st.st_mtime_ns, st.st_ctime_ns

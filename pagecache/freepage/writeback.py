@@ -301,6 +301,7 @@ class BdiWriteback:
                 await self._write_background()
         finally:
             self._works = False
+            self.bdi.domain.progress()  # or who waits since it began would wait for its next tick, if it wrote nothing
 
     async def _write_old_data(self, now: float) -> None:
         expire_s = self.bdi.domain.dirty_expire_centisecs / 100

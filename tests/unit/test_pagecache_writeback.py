@@ -428,6 +428,24 @@ def test_a_flusher_that_ends_at_once_keeps_no_writer_waiting() -> None:
     assert fs.written and not wb.in_progress
 
 
+def test_a_flusher_that_ends_without_having_written_lets_the_writer_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    domain = fp.DirtyDomain(now=lambda: 0.0, dirtyable_pages=200)
+    fs = ToyFs(fp.PageCache(now=lambda: 0.0, create_future=ToyFuture, dirty=domain, strict=True))
+    mapping = fs.create("f", 0)
+    wb, tasks, busy = fs.bdi.wb, ToyScheduler(), ToyFuture()
+
+    async def finds_everything_busy() -> None:
+        await busy
+
+    monkeypatch.setattr(wb, "_write_background", finds_everything_busy)
+    wb.on_wakeup = lambda: tasks.spawn("flusher", wb.do_background())
+    writer = tasks.spawn("writer", fp.generic_perform_write(fp.File(mapping), 0, bytes(30 * PAGE_SIZE)))
+    assert wb.in_progress and not writer.finished
+    busy.set_result(None)
+    tasks.run()
+    assert writer.finished
+
+
 def test_waiting_without_futures_is_an_error() -> None:
     cache = fp.PageCache(now=lambda: 0.0, strict=True)
     fs = ToyFs(cache)

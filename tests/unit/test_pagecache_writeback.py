@@ -438,7 +438,11 @@ def test_a_flusher_that_ends_without_having_written_lets_the_writer_go_on(monkey
         await busy
 
     monkeypatch.setattr(wb, "_write_background", finds_everything_busy)
-    wb.on_wakeup = lambda: tasks.spawn("flusher", wb.do_background())
+
+    def wakeup() -> None:
+        tasks.spawn("flusher", wb.do_background())
+
+    wb.on_wakeup = wakeup
     writer = tasks.spawn("writer", fp.generic_perform_write(fp.File(mapping), 0, bytes(30 * PAGE_SIZE)))
     assert wb.in_progress and not writer.finished
     busy.set_result(None)

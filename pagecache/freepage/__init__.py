@@ -78,7 +78,7 @@ from .page import Page
 from .page_alloc import Zone, calculate_min_free_kbytes
 from .page_run import PageRun
 from .policy import HookPolicy, RemovalPath
-from .read import filemap_read, read_buffers_nowait, read_mapping_page, read_nowait
+from .read import filemap_read, read_buffers_nowait, read_folio_nowait, read_mapping_page, read_nowait
 from .readahead import (
     ReadaheadControl,
     force_page_cache_readahead,
@@ -197,6 +197,7 @@ __all__ = [
     "page_cache_async_ra",
     "page_cache_sync_ra",
     "read_buffers_nowait",
+    "read_folio_nowait",
     "read_mapping_page",
     "read_nowait",
     "remove_from_page_cache",

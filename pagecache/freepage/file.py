@@ -31,4 +31,7 @@ class File:
 
     def __init__(self, mapping: AddressSpace, ra: FileRaState | None = None) -> None:
         self.mapping = mapping
+        self.sent_at: tuple[int, int] | None = None
+        """the first page and the number of pages of what the reader is sent at a time, if that is known: readahead lets
+        folios begin and end there, so that each holds what is sent together"""
         self.ra = ra if ra is not None else FileRaState(mapping.bdi.ra_pages)

@@ -172,6 +172,11 @@ class Folio:
             own[: len(rest)] = rest
             self.set_contents(off, own)
 
+    def move_contents(self, buf: bytes, at: int) -> None:
+        """Keep the shared contents in `buf` from now on, which has the same bytes, slot 0's from `at` on."""
+        self.data = buf
+        self.data_at = at
+
     def piece(self, start: int, stop: int, low: int, high: int) -> Buffer | None:
         """Bytes [low, high) of pages [start, stop), counted from `start`, if the shared buffer has all of them.
 

@@ -157,6 +157,21 @@ def read_buffers_nowait(file: File, pos: int, count: int) -> list[Buffer] | None
     return _buffers_of_run(file, pos, end)
 
 
+def read_folio_nowait(file: File, pos: int, count: int) -> Folio | None:
+    """`read_nowait` for who sends on what was sent before: the folio whose `data` end with the bytes asked for.
+
+    They begin at its `data_at`, as its first page does. None, and nothing is marked, where they are not all that the
+    buffer has from there on, or cannot be read at once.
+    """
+    folio = file.mapping.pages.load(pos >> PAGE_SHIFT)
+    if folio is None or folio.data is None or folio.max_nr == 1:
+        return None
+    end = min(pos + count, file.mapping.host.i_size)
+    if end - pos != len(folio.data) - folio.data_at or folio.index << PAGE_SHIFT != pos:
+        return None
+    return None if _in_folio(file, folio, pos, end) < 0 else folio
+
+
 def _readable_runs(mapping: AddressSpace, pos: int, end: int) -> tuple[list[tuple[Folio, int, int]], int]:
     """From `pos` on, what can be read at once: runs of uptodate pages without a marker, and the position they reach."""
     load = mapping.pages.load

@@ -183,8 +183,9 @@ def page_cache_ra_unbounded(file: File, index: int, nr: int, lookahead: int) -> 
     while index < end:
         if not runs:
             start = index
-        # Folios end where the file system's calls will, so that each holds one reply's bytes.
-        most = pages.next_resident(index, min(end, index + cut - (index - start) % cut))
+        # Folios end where the file system's calls will, so that each holds one reply's bytes; or where its replies do.
+        origin, step = file.sent_at or (start, cut)
+        most = pages.next_resident(index, min(end, index + step - (index - origin) % step, index + MAX_FOLIO_PAGES))
         if most == index:  # the page is there
             read_pages(file, mapping, runs)
             runs = []

@@ -7,7 +7,8 @@ from collections.abc import Callable, Coroutine, Generator
 from typing import Any
 
 import freepage as fp
-from freepage import PAGE_SIZE, ObjectState, Page
+from freepage import PAGE_SIZE, ObjectState, Page, SlabRun
+from freepage.slab import IN_USE
 
 
 class ToyFuture:
@@ -239,3 +240,24 @@ def new_cache(limit_pages: int | None = None, *, other_pages: int = 0, strict: b
     """A strict cache at time 0, whose waiting tasks get ToyFutures."""
     memcg = fp.MemCgroup(limit_pages, other_pages=other_pages)
     return fp.PageCache(now=lambda: 0.0, create_future=ToyFuture, memcg=memcg, strict=strict, **kw)
+
+
+class RunFs(ToyFs):
+    """A toy file system that fills runs, as the NFS client does.
+
+    Its replies begin with `head` bytes that are nobody's, and end `short` bytes early.
+    """
+
+    head = 118
+    short = 0
+
+    def readahead(self, rac: fp.ReadaheadControl) -> None:
+        self.reads.append((rac.index, rac.nr_pages))
+        host = rac.mapping.host
+        assert isinstance(host, ToyInode)
+        pos, end = rac.pos, rac.pos + rac.length - self.short
+        data = b"\xff" * self.head + host.data[pos:end]
+        for run in rac.take_runs():
+            run.fill(data, self.head + (run.index * PAGE_SIZE) - pos)
+            run.own(SlabRun(self.cache.ledger, FillRequest, run.nr, self.cred, IN_USE, "read"))
+            run.mark_uptodate_and_unlock()

@@ -14,28 +14,7 @@ from freepage import PAGE_SIZE, ObjectState, PageRun, RemovalPath, SlabRun, file
 from freepage.folio import LOCKED, Folio
 from freepage.mmzone import ACTIVE, INACTIVE, Lruvec
 from freepage.slab import CACHED, IN_USE, ORPHANED
-from pagecache_toyfs import Credential, FillRequest, ToyFs, ToyInode, drive, new_cache
-
-
-class RunFs(ToyFs):
-    """A toy file system that fills runs, as the NFS client does.
-
-    Its replies begin with `head` bytes that are nobody's, and end `short` bytes early.
-    """
-
-    head = 118
-    short = 0
-
-    def readahead(self, rac: fp.ReadaheadControl) -> None:
-        self.reads.append((rac.index, rac.nr_pages))
-        host = rac.mapping.host
-        assert isinstance(host, ToyInode)
-        pos, end = rac.pos, rac.pos + rac.length - self.short
-        data = b"\xff" * self.head + host.data[pos:end]
-        for run in rac.take_runs():
-            run.fill(data, self.head + (run.index * PAGE_SIZE) - pos)
-            run.own(SlabRun(self.cache.ledger, FillRequest, run.nr, self.cred, IN_USE, "read"))
-            run.mark_uptodate_and_unlock()
+from pagecache_toyfs import Credential, FillRequest, RunFs, ToyFs, drive, new_cache
 
 
 def numbered(fs: ToyFs, pages: int) -> fp.AddressSpace:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import field
 from enum import IntEnum, IntFlag
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 from freepage_proto.message import message
 
@@ -239,6 +239,14 @@ class ReadArgs:
     count: int
 
 
+class Holder(Protocol):
+    """What keeps bytes that are sent again and again."""
+
+    def move_contents(self, buf: bytes, at: int) -> None:
+        """The same bytes are in ``buf`` from ``at`` on."""
+        ...
+
+
 @message
 class ReadRes:
     status: NfsStat3
@@ -247,7 +255,10 @@ class ReadRes:
     eof: bool = False
     data: Data = b""
     message: bytes | None = field(default=None, repr=False, compare=False)
-    """What ``data`` are the end of, if they came in a message: who keeps them may keep it, and needs no view."""
+    """What ``data`` are the end of, if they came in a message, or are kept in one. Who keeps them may keep it, and
+    needs no view; who sends them may send it, if it begins as it should."""
+    holder: Holder | None = field(default=None, repr=False, compare=False)
+    """Who keeps ``data``, and would keep them in the message they are sent in."""
 
 
 @message

@@ -102,7 +102,7 @@ def test_half_a_setting_is_refused(tmp_path: Path) -> None:
 
 
 class Nobody:
-    def read_nowait(self, header: CallHeader, args: object, peer: object = None) -> None:
+    def reader(self, header: CallHeader, handle: bytes, peer: str = "local") -> None:
         return None
 
     async def call(self, procedure: Procedure, header: CallHeader, args: object, peer: str = "local") -> object:

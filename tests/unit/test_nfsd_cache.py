@@ -57,7 +57,7 @@ def _key(rig: Rig, handle: bytes) -> bytes:
 
 
 async def _stored(rig: Rig, handle: bytes, count: int = 1 << 20) -> bytes:
-    return bytes(await rig.storage.read(_key(rig, handle), 0, count))
+    return b"".join(await rig.storage.readv(_key(rig, handle), 0, [count]))
 
 
 async def _drop(rig: Rig) -> None:

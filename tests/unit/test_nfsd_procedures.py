@@ -435,7 +435,7 @@ def test_stable_writes_are_in_the_storage_before_the_reply(play: Play, stable: S
         assert (await rig.write(f, 100, b"data", stable)).committed is stable
         export_id, key = rig.server.handles.decode(f)
         assert export_id == rig.export.id
-        assert bytes(await rig.storage.read(key, 100, 10)) == b"data"
+        assert b"".join(await rig.storage.readv(key, 100, [10])) == b"data"
         assert rig.server.stats.storage_syncs == 1
 
     play(story, export={"sync": True})

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from freepage_proto import bulk, mount3, nfs3, nfsacl3, nlm4, protobuf_only
-from freepage_proto.convert import METHODS, Method, readwrite
+from freepage_proto.convert import METHODS, Method, readwrite, split_read
 from freepage_proto.rpc import AuthSys, CallHeader, Procedure, RpcGarbageArgs
 from freepage_proto.v1 import mount_pb2, nfs_pb2, nfsacl_pb2, nlm_pb2
 
@@ -70,7 +70,7 @@ def value(name: str, hint: Any, owner: type) -> st.SearchStrategy[Any]:
     """Any value that the field `name` of type `hint` may have."""
     arguments = [a for a in typing.get_args(hint) if a is not type(None)]
     if type(None) in typing.get_args(hint):
-        return st.none() | value(name, arguments[0], owner)
+        return st.none() if arguments[0] is nfs3.Holder else st.none() | value(name, arguments[0], owner)
     if name == "data":
         return st.binary(max_size=300) | st.binary(max_size=300).map(lambda b: memoryview(b))
     if typing.get_origin(hint) is tuple:
@@ -352,3 +352,58 @@ def test_what_speed_is_measured_against_says_the_same(
     call = METHODS[P.WRITE].encode_call(header, args)
     assert protobuf_only.encode_write(header, args) == call
     assert protobuf_only.decode_write(call) == METHODS[P.WRITE].decode_call(call)
+
+
+@given(plain(nfs3.ReadRes), plain(nfs3.ReadRes), st.binary(max_size=200))
+def test_data_kept_in_a_message_are_sent_in_it_if_it_is_the_one(
+    result: nfs3.ReadRes, other: nfs3.ReadRes, head: bytes
+) -> None:
+    data = bytes(result.data)
+    encode = METHODS[P.READ].encode_reply
+    encoded = encode(dataclasses.replace(result, message=None))
+    again = encode(dataclasses.replace(result, message=encoded))
+    assert again == encoded
+    if result.status is nfs3.NfsStat3.OK and data:
+        assert again is encoded
+    elsewhere = encode(dataclasses.replace(other, data=data, count=len(data), message=None))
+    for kept in (elsewhere, head + data, encoded[1:], b"\x00" + encoded[1:]):
+        assert encode(dataclasses.replace(result, message=kept)) == encoded
+
+
+@given(headers, plain(nfs3.ReadArgs), u32, u64, u32)
+def test_who_reads_what_is_told_without_decoding_it(
+    header: CallHeader, args: nfs3.ReadArgs, xid: int, offset: int, count: int
+) -> None:
+    encode = METHODS[P.READ].encode_call
+    first = split_read(encode(header, args))
+    second = split_read(encode(dataclasses.replace(header, xid=xid), nfs3.ReadArgs(args.file, offset, count)))
+    if first is None or second is None:
+        assert not header.xid or not xid or not args.file or len(encode(header, args)) > 128, "none of a client's"
+        return
+    assert first[1:] == (args.offset, args.count) and second[1:] == (offset, count)
+    assert first[0] == second[0]
+    for changed in (
+        (dataclasses.replace(header, boot_instance=header.boot_instance ^ 1), args.file),
+        (dataclasses.replace(header, cred=dataclasses.replace(header.cred, uid=header.cred.uid ^ 1)), args.file),
+        (header, args.file[:-1] + bytes((args.file[-1] ^ 1,))),
+    ):
+        other = split_read(encode(changed[0], nfs3.ReadArgs(changed[1], offset, count)))
+        assert other is None or other[0] != first[0]
+
+
+@given(headers, plain(nfs3.ReadArgs), st.lists(st.tuples(st.integers(0, 250), st.integers(0, 255)), max_size=3))
+def test_what_is_told_of_a_damaged_read_is_what_decoding_it_gives(
+    header: CallHeader, args: nfs3.ReadArgs, damage: list[tuple[int, int]]
+) -> None:
+    request = bytearray(METHODS[P.READ].encode_call(header, args))
+    for at, byte in damage:
+        if at < len(request):
+            request[at] = byte
+    split = split_read(bytes(request))
+    if split is None:
+        return
+    try:
+        decoded = METHODS[P.READ].decode_call(bytes(request))[1]
+    except RpcGarbageArgs:
+        return  # and so whoever does not know the caller yet will refuse it
+    assert split[1:] == (decoded.offset, decoded.count)

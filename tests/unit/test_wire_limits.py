@@ -69,7 +69,7 @@ class Nfsd:
         async with self._changed:
             await self._changed.wait_for(lambda: self.executing >= executing)
 
-    def read_nowait(self, header: CallHeader, args: object, peer: object = None) -> None:
+    def reader(self, header: CallHeader, handle: bytes, peer: str = "local") -> None:
         return None
 
     async def call(self, procedure: Procedure, header: CallHeader, args: object, peer: str = "local") -> object:

@@ -58,7 +58,7 @@ class Nfsd:
         self.executing = 0
         self.most_executing = 0
 
-    def read_nowait(self, header: CallHeader, args: object, peer: object = None) -> None:
+    def reader(self, header: CallHeader, handle: bytes, peer: str = "local") -> None:
         return None
 
     async def call(self, procedure: Procedure, header: CallHeader, args: object, peer: str = "local") -> object:

@@ -15,10 +15,10 @@ from freepage_proto.convert.mount import MOUNT
 from freepage_proto.convert.nfs import NFS
 from freepage_proto.convert.nfsacl import NFSACL
 from freepage_proto.convert.nlm import NLM
-from freepage_proto.convert.readwrite import READ, WRITE
+from freepage_proto.convert.readwrite import READ, WRITE, User, split_read
 from freepage_proto.rpc import Procedure
 
-__all__ = ["METHODS", "Method", "cred", "fattr", "put_cred", "put_fattr"]
+__all__ = ["METHODS", "Method", "User", "cred", "fattr", "put_cred", "put_fattr", "split_read"]
 
 _made = {method.procedure: method for method in (*NFS, READ, WRITE, *MOUNT, *NFSACL, *NLM)}
 

@@ -7,6 +7,7 @@ and protobuf's parser, cold when it is come back to, is a fifth of what the serv
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import TypeAlias
 
 from google.protobuf.message import DecodeError
 
@@ -45,6 +46,10 @@ def encode_read(header: CallHeader, args: nfs3.ReadArgs) -> bytes:
     return _encode_range(header, args)
 
 
+User: TypeAlias = tuple[bytes, int]
+"""Caller and file as a READ or WRITE begins with them, but for the xid, and how many bytes are the caller's."""
+
+
 @lru_cache(maxsize=4096)
 def _decode_user(caller_and_file: bytes, caller_size: int) -> tuple[str, int, AuthSys, bytes, int]:
     client_id, boot_instance, cred, xid = decode_caller(caller_and_file[:caller_size])
@@ -60,8 +65,20 @@ def decode_read(request: bytes) -> tuple[CallHeader, nfs3.ReadArgs]:
     return header, nfs3.ReadArgs(file, offset, count)
 
 
-def _decode_range(request: bytes) -> tuple[CallHeader, bytes, int, int, int] | None:
-    """Header, file, offset, count as ``_encode_range`` writes them, and what is behind them; None: not so written."""
+def split_read(request: bytes) -> tuple[User, int, int] | None:
+    """Who reads which file, still encoded, for who has met him before; offset and count. The xid is left out.
+
+    None for a ReadRequest that is not as ``encode_read`` writes it: `decode_read` reads or refuses it.
+    """
+    parts = _split_range(request)
+    if parts is None or parts[4] != len(request):
+        return None
+    user, _, offset, count, _ = parts
+    return user, offset, count
+
+
+def _split_range(request: bytes) -> tuple[User, int, int, int, int] | None:
+    """User, xid, offset, count as ``_encode_range`` writes them, and what is behind them; None: not so written."""
     try:
         end = 2 + request[1]
         if request[0] != 0x0A or end >= 0x82 or request[2] != 0x08:
@@ -70,15 +87,30 @@ def _decode_range(request: bytes) -> tuple[CallHeader, bytes, int, int, int] | N
         behind = end + 2 + request[end + 1]
         if begin > end or request[end] != 0x12 or behind - end >= 0x82:
             return None
-        client_id, boot_instance, cred, file, other_xid = _decode_user(request[begin:behind], end - begin)
+        user = request[begin:behind], end - begin
         offset = count = 0
         if request[behind] == 0x18:
             offset, behind = bulk.read_varint(request, behind + 1)
         if request[behind] == 0x20:
             count, behind = bulk.read_varint(request, behind + 1)
+    except (IndexError, ValueError):
+        return None
+    if xid >> 32 or offset >> 64 or count >> 32:
+        return None
+    return user, xid, offset, count, behind
+
+
+def _decode_range(request: bytes) -> tuple[CallHeader, bytes, int, int, int] | None:
+    """Header, file, offset, count as ``_encode_range`` writes them, and what is behind them; None: not so written."""
+    parts = _split_range(request)
+    if parts is None:
+        return None
+    user, xid, offset, count, behind = parts
+    try:
+        client_id, boot_instance, cred, file, other_xid = _decode_user(*user)
     except (IndexError, ValueError, DecodeError):
         return None
-    if xid >> 32 or other_xid or offset >> 64 or count >> 32:
+    if other_xid:
         return None
     return CallHeader(client_id, boot_instance, xid, cred), file, offset, count, behind
 
@@ -108,9 +140,13 @@ def _encode_counts(count: int, eof: bool, length: int) -> bytes:
 
 
 def encode_read_res(r: nfs3.ReadRes) -> bytes:
-    """A ReadResponse; copies the data once."""
+    """A ReadResponse; copies the data once, or not at all if the message they are kept in is this one."""
     if r.status is NfsStat3.OK and r.count:
-        return b"".join((_encoded_attributes(r.attributes), _encode_counts(r.count, r.eof, len(r.data)), r.data))
+        head = _encoded_attributes(r.attributes) + _encode_counts(r.count, r.eof, len(r.data))
+        kept = r.message
+        if kept is not None and len(kept) == len(head) + len(r.data) and kept.startswith(head):
+            return kept
+        return b"".join((head, r.data))
     m = nfs_pb.ReadResponse(status=r.status.value, count=r.count, eof=r.eof)  # type: ignore[arg-type]
     put_fattr(m.attributes, r.attributes)
     return b"".join((m.SerializeToString(), *bulk.bytes_field(_READ_DATA, r.data)))

@@ -10,7 +10,7 @@ import errno
 import os
 import stat as stat_bits
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -38,6 +38,14 @@ def _pread_all(fd: int, count: int, offset: int) -> bytes:
         pieces.append(data)
         done += len(data)
     return b"".join(pieces)
+
+
+def _pread_pieces(fd: int, counts: Sequence[int], offset: int) -> list[Data]:
+    pieces: list[Data] = []
+    for count in counts:
+        pieces.append(_pread_all(fd, count, offset))
+        offset += count
+    return pieces
 
 
 def _pwrite_all(fd: int, data: Data, offset: int, mtime_ns: int | None) -> None:
@@ -165,9 +173,9 @@ class FileData(Nodes):
         elif failure:
             raise error(failure)
 
-    async def read(self, key: Key, offset: int, count: int) -> Data:
+    async def readv(self, key: Key, offset: int, counts: Sequence[int]) -> list[Data]:
         with self._data_fd(key, write=False) as fd:
-            return await self._run(_pread_all, fd, count, offset)
+            return await self._run(_pread_pieces, fd, counts, offset)
 
     async def write(self, key: Key, offset: int, data: Data, times: tuple[int, int] | None = None) -> None:
         with self._data_fd(key, write=True) as fd:

@@ -22,9 +22,9 @@ from typing import Any, NoReturn, Protocol
 import grpc
 import grpc.aio
 
-from freepage_proto.convert import METHODS, Method
+from freepage_proto.convert import METHODS, Method, User, split_read
 from freepage_proto.eager import Begun, begin
-from freepage_proto.nfs3 import NfsStat3, ReadArgs, ReaddirRes, ReadRes
+from freepage_proto.nfs3 import FileHandle, NfsStat3, ReaddirRes, ReadRes
 from freepage_proto.rpc import CallHeader, Procedure, RpcAuthError, RpcGarbageArgs, RpcProcedureUnavailable
 from freepage_runtime.histogram import LatencyHistogram
 from freepage_runtime.limits import server_options
@@ -33,6 +33,8 @@ from freepage_server.io.slowpeers import SlowPeers
 from freepage_server.io.turns import Turns
 
 log = logging.getLogger(__name__)
+
+READ = METHODS[Procedure.READ]
 
 MAX_REQUEST_BYTES = (1 << 20) + (64 << 10)
 """The largest message that is received: the data of the largest WRITE, and everything around them."""
@@ -55,6 +57,9 @@ MAX_NAMED = 16
 """How many calls that do not end are named."""
 _OUR_FAULT = (NfsStat3.IO, NfsStat3.SERVERFAULT)
 
+MAX_READERS = 4096
+"""Callers and their files, known again without decoding a call."""
+
 MAX_WAITING_BYTES = 512 << 20
 """What the requests of calls under way may take together before new ones are refused."""
 
@@ -74,11 +79,29 @@ class TooMuchWaiting(Exception):
     """The call is refused; its client tries again."""
 
 
+class CachedReads(Protocol):
+    """READs of one caller from one file, as far as the answers are at hand."""
+
+    @property
+    def lasting(self) -> bool:
+        """Whether he is answered in the same way from whatever address he calls."""
+        ...
+
+    @property
+    def over(self) -> bool:
+        """It has to be asked for anew."""
+        ...
+
+    def read_nowait(self, offset: int, count: int) -> ReadRes | None:
+        """What ``call`` answers, if that is OK and at hand; None otherwise, and then nothing was done."""
+        ...
+
+
 class CallHandler(Protocol):
     """What answers calls: an ``NfsServer``, or a stand-in for one."""
 
-    def read_nowait(self, header: CallHeader, args: ReadArgs, peer: Callable[[], str] = ...) -> ReadRes | None:
-        """What ``call`` answers to a READ, if that is OK and at hand; None otherwise, and then nothing was done."""
+    def reader(self, header: CallHeader, handle: FileHandle, peer: str = "local") -> CachedReads | None:
+        """What may answer READs of this caller from this file at once, as ``call`` does; None: nothing can."""
         ...
 
     async def call(self, procedure: Procedure, header: CallHeader, args: object, peer: str = "local") -> object:
@@ -129,22 +152,25 @@ class NfsService:
         """what is executed or waits for its turn, and since when (monotonic)"""
         self._warned_s = -WARN_EVERY_S
         self._not_warned = 0
+        self._of_read = self.stats.by_procedure[Procedure.READ]
+        self._wait_for_read = self._behaviour(READ)
+        self._readers: dict[User, CachedReads] = {}
+        """who has read lately"""
 
     def handlers(self) -> list[grpc.GenericRpcHandler]:
         """What ``grpc.aio.Server.add_generic_rpc_handlers`` takes: one handler per program."""
         services: dict[str, dict[str, grpc.RpcMethodHandler[Any, Any]]] = {}
         for method in METHODS.values():
             # Neither deserializer nor serializer: a message is decoded where it can be refused.
-            services.setdefault(method.service, {})[method.name] = grpc.unary_unary_rpc_method_handler(
-                self._behaviour(method)
-            )
+            behaviour = self._read if method.procedure is Procedure.READ else self._behaviour(method)
+            services.setdefault(method.service, {})[method.name] = grpc.unary_unary_rpc_method_handler(behaviour)
         return [grpc.method_handlers_generic_handler(name, handlers) for name, handlers in services.items()]
 
     def _behaviour(self, method: Method) -> Behaviour:
         procedure, decode_call, encode_reply = method.procedure, method.decode_call, method.encode_reply
         of_procedure = self.stats.by_procedure[procedure]
         observe = of_procedure.latency.observe
-        is_read, lists = procedure is Procedure.READ, procedure in (Procedure.READDIR, Procedure.READDIRPLUS)
+        lists = procedure in (Procedure.READDIR, Procedure.READDIRPLUS)
         kept = procedure is Procedure.NLM_GRANTED  # until there is something to tell
 
         async def answer(request: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
@@ -153,19 +179,18 @@ class NfsService:
             header = None
             try:
                 header, args = decode_call(request)
-                result: object = self.server.read_nowait(header, args, context.peer) if is_read else None
-                if result is None:
-                    peer = context.peer()
-                    if not self.slow_peers.learned:
-                        self.slow_peers.learn(asyncio.current_task())
-                    if self._bytes + len(request) > MAX_WAITING_BYTES:
-                        raise TooMuchWaiting("too many bytes are waiting to be dealt with")
-                    if kept:
-                        result = await self._keep(header, args, peer, len(request))
-                    else:
-                        result = begin(self._in_turn(procedure, header, args, peer))
-                        if isinstance(result, Begun):
-                            result = await self._finish(result, procedure, header, len(request), start_s)
+                result: object
+                peer = context.peer()
+                if not self.slow_peers.learned:
+                    self.slow_peers.learn(asyncio.current_task())
+                if self._bytes + len(request) > MAX_WAITING_BYTES:
+                    raise TooMuchWaiting("too many bytes are waiting to be dealt with")
+                if kept:
+                    result = await self._keep(header, args, peer, len(request))
+                else:
+                    result = begin(self._in_turn(procedure, header, args, peer))
+                    if isinstance(result, Begun):
+                        result = await self._finish(result, procedure, header, len(request), start_s)
                 if lists and isinstance(result, ReaddirRes) and len(result.entries) > ENCODED_AT_ONCE:
                     reply = await asyncio.to_thread(encode_reply, result)
                 else:
@@ -184,6 +209,44 @@ class NfsService:
             return reply
 
         return answer
+
+    async def _read(self, request: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
+        """READ. Most are answered at once, and with the very message that the data are kept in since they were sent."""
+        start_s = monotonic()
+        try:
+            reply = self._read_nowait(request, context.peer)
+        except Exception as error:
+            self._of_read.failed += 1
+            self._of_read.received += 1
+            await self._refuse(context, READ, None, error)
+        if reply is None:
+            return await self._wait_for_read(request, context)
+        self._of_read.received += 1
+        self._of_read.latency.observe(monotonic() - start_s)
+        return reply
+
+    def _read_nowait(self, request: bytes, peer: Callable[[], str]) -> bytes | None:
+        split = split_read(request)
+        if split is None:
+            return None
+        user, offset, count = split
+        reader = self._readers.get(user)
+        if reader is None or reader.over:
+            header, args = READ.decode_call(request)
+            reader = self.server.reader(header, args.file, peer())
+            if reader is None:
+                return None
+            if reader.lasting:
+                if len(self._readers) >= MAX_READERS:
+                    self._readers.clear()
+                self._readers[user] = reader
+        result = reader.read_nowait(offset, count)
+        if result is None:
+            return None
+        reply = READ.encode_reply(result)
+        if result.holder is not None and reply is not result.message:
+            result.holder.move_contents(reply, len(reply) - result.count)
+        return reply
 
     async def _in_turn(self, procedure: Procedure, header: CallHeader, args: object, peer: str) -> object:
         if not self._turns.take_nowait():

@@ -57,6 +57,8 @@ RA_PAGES = 256
 MAX_WRITE_PAGES = 256
 """Contiguous dirty pages go to the storage in pieces of at most this many."""
 MAX_INODES = 65536
+MIN_KEPT_REPLY = 64 << 10
+"""Folios are not made for READs of fewer bytes: to copy those costs little, and many small folios would cost more."""
 
 
 class FileCache:
@@ -247,7 +249,10 @@ class FileCache:
         with self._using(inode):
             if inode.foreign or inode.racy_until_ns:
                 await self._drop_stale(inode)
-            data = await filemap_read(inode.file_for(cred), offset, count)
+            file = inode.file_for(cred)
+            if count >= MIN_KEPT_REPLY:
+                file.sent_at = offset >> PAGE_SHIFT, count >> PAGE_SHIFT
+            data = await filemap_read(file, offset, count)
             return data, self.attributes(export, key)
 
     async def _drop_stale(self, inode: Inode) -> None:
@@ -304,22 +309,21 @@ class FileCache:
         inode = file.inode
         storage = inode.export.storage
         pos = runs[0].index << PAGE_SHIFT
-        count = sum(run.nr for run in runs) << PAGE_SHIFT
         try:
             changed_ns = max(inode.seen[1], inode.disk_ctime_ns)
             if storage.shared and storage.now_ns() - changed_ns < 2 * storage.granule_ns:
                 inode.racy_until_ns = changed_ns + 2 * storage.granule_ns
-            data = memoryview(await storage.read(inode.key, pos, count))  # so that a part of it is no copy
+            pieces = await storage.readv(inode.key, pos, [run.nr << PAGE_SHIFT for run in runs])
             self.stats.storage_reads += 1
-            self.stats.storage_read_bytes += len(data)
+            self.stats.storage_read_bytes += sum(map(len, pieces))
         except BaseException as failure:
             for run in runs:
                 if isinstance(failure, OSError):
                     run.mark_error()
                 run.unlock()
             raise
-        for run in runs:
-            run.fill(data, (run.index << PAGE_SHIFT) - pos)
+        for run, data in zip(runs, pieces, strict=True):
+            run.fill(data)
             run.own(self._creds.new_fill_requests(file.cred, "read", run.nr))
             run.mark_uptodate_and_unlock()
 

@@ -14,6 +14,7 @@ import os
 from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Callable, Sequence
+from itertools import accumulate
 
 from freepage_proto.names import readable
 from freepage_proto.nfs3 import Data, Fattr3, FType3
@@ -387,8 +388,12 @@ class MemoryStorage:
             self._charge(len(missing))
             node.reserved.update(missing)
 
-    async def read(self, key: Key, offset: int, count: int) -> Data:
+    async def readv(self, key: Key, offset: int, counts: Sequence[int]) -> list[Data]:
         node = self._file(key)
+        starts = accumulate(counts[:-1], initial=offset)
+        return [self._read(node, start, count) for start, count in zip(starts, counts, strict=True)]
+
+    def _read(self, node: _Node, offset: int, count: int) -> Data:
         end = min(offset + count, node.size)
         if offset >= end:
             return b""

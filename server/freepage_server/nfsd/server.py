@@ -53,7 +53,7 @@ from freepage_server.nfsd.lockd import LockManager
 from freepage_server.nfsd.mountd import MountDaemon
 from freepage_server.nfsd.nfs3 import Handler, Nfs3
 from freepage_server.nfsd.nfsacl import getacl
-from freepage_server.nfsd.readers import Readers
+from freepage_server.nfsd.reader import Reader
 from freepage_server.nfsd.stats import ProcedureStats, ServerStats
 from freepage_server.nfsd.vfs import Vfs
 
@@ -149,6 +149,7 @@ class NfsServer:
             max_payload=max_payload,
             wcc_on_write=wcc_on_write,
         )
+        self._max_payload = max_payload
         self._boot_instances: dict[str, list[int]] = {}
         self._last_pid = 0
         self._served = {
@@ -158,8 +159,6 @@ class NfsServer:
             for procedure, handler in self._handlers().items()
         }
         assert self._served.keys() == set(Procedure)
-        self._readers = Readers(self.files, self._resolve, max_payload)
-        self._read_stats = self.stats.by_procedure[Procedure.READ]
 
     # --- life -----------------------------------------------------------------------------------------------------
 
@@ -258,26 +257,24 @@ class NfsServer:
             stats.bytes_written += result.count
         return result
 
-    def read_nowait(
-        self, header: CallHeader, args: ReadArgs, peer: Callable[[], str] = lambda: LOCAL_PEER
-    ) -> ReadRes | None:
-        """What `call` answers to a READ that the page cache can answer; None for every other, which is not counted.
+    def reader(self, header: CallHeader, handle: FileHandle, peer: str = LOCAL_PEER) -> Reader | None:
+        """What answers as `call` does to this caller's READs of this file, when the page cache can; None: nothing does.
 
-        It is what a server does most, so it is spared what only calls need that may wait, fail or come twice. ``peer``
-        is asked only if it matters.
+        It is what a server does most, so it is spared what only calls need that may wait, fail or come twice.
         """
-        if header.boot_instance not in self._boot_instances.get(header.client_id, ()):
-            self._note_boot_instance(header)
+        self._note_boot_instance(header)
         if self._restricted:
-            header = Caller(header.client_id, header.boot_instance, header.xid, header.cred, peer())
+            header = Caller(header.client_id, header.boot_instance, header.xid, header.cred, peer)
         try:
-            result = self._readers.read_nowait(header, args)
-        except (OSError, NfsError):
+            fh, cred = self._resolve(handle, header)
+        except NfsError:
             return None
-        if result is not None:
-            self._read_stats.calls += 1
-            self._read_stats.bytes_read += result.count
-        return result
+        inode = self.files.cached(fh.export, fh.key)
+        if inode is None:
+            return None
+        max_read = min(self._max_payload, fh.export.max_read)
+        stats = self.stats.by_procedure[Procedure.READ]
+        return Reader(self.files, inode.file_for(cred), max_read, stats, lasting=not fh.export.clients)
 
     def _handlers(self) -> dict[Procedure, Handler]:
         async def null(header: CallHeader, args: object) -> NullRes:

@@ -146,8 +146,8 @@ class Storage(Protocol):
         """
         ...
 
-    async def read(self, key: Key, offset: int, count: int) -> Data:
-        """At most ``count`` bytes, fewer only at the end of the file."""
+    async def readv(self, key: Key, offset: int, counts: Sequence[int]) -> list[Data]:
+        """Neighbouring pieces of at most as many bytes, fewer only at the end of the file, each in its own buffer."""
         ...
 
     async def write(self, key: Key, offset: int, data: Data, times: tuple[int, int] | None = None) -> None:

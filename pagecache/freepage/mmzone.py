@@ -24,6 +24,16 @@ SINGLE_FRAMES = 64
 """frames for folios of one page come into being in such numbers"""
 
 
+_numbers = array("I", range(1024))
+
+
+def frames(first: int, end: int) -> array[int]:
+    """first, first + 1, ... below end: cut out of one row of numbers, as making them one by one is dear."""
+    if len(_numbers) < end:
+        _numbers.extend(range(len(_numbers), 2 * end))
+    return _numbers[first:end]
+
+
 class LruList:
     """One of the lists, as a collection of pages from the tail (oldest) to the head."""
 
@@ -111,15 +121,16 @@ class Lruvec:
         else:
             pfn = len(self.folio_of)
             self.folio_of.extend(array("I", (number,)) * size)
-            self.next.extend(range(pfn, pfn + size))
-            self.prev.extend(range(pfn, pfn + size))
+            more = frames(pfn, pfn + size)
+            self.next.extend(more)
+            self.prev.extend(more)
         folio.pfn = pfn
         return number
 
     def _carve(self) -> None:
         """More frames for single pages."""
         pfn = len(self.folio_of)
-        more = range(pfn, pfn + SINGLE_FRAMES)
+        more = frames(pfn, pfn + SINGLE_FRAMES)
         self.folio_of.extend(array("I", bytes(4 * SINGLE_FRAMES)))
         self.next.extend(more)
         self.prev.extend(more)
@@ -160,9 +171,8 @@ class Lruvec:
         newest = self.prev[which]
         last = pfn + n - 1
         self.next[newest] = pfn
-        frames = array("I", range(pfn - 1, last + 2))
-        self.next[pfn : last + 1] = frames[2:]
-        self.prev[pfn : last + 1] = frames[:n]
+        self.next[pfn : last + 1] = frames(pfn + 1, last + 2)
+        self.prev[pfn : last + 1] = frames(pfn - 1, last)
         self.prev[pfn] = newest
         self.next[last] = which
         self.prev[which] = last

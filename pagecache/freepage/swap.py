@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .folio import ACTIVE, DIRTY, LOCKED, LRU, LRU_ADD, OUTSIDE, READAHEAD, REFERENCED, WRITEBACK
+from .folio import ACTIVE, DIRTY, LOCKED, LRU, LRU_ADD, OUTSIDE, READAHEAD, REFERENCED, WRITEBACK, bytes_where, mapped
 from .mmzone import ACTIVE as ACTIVE_LIST
 from .mmzone import INACTIVE
 from .page import Page
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 SWAP_CLUSTER_MAX = 32
 """pages that one reclaim call wants at least"""
+
+_NEW = bytes_where(lambda state: not state & (ACTIVE | OUTSIDE))
+_LISTED = mapped(lambda more: more & ~LRU_ADD | LRU)
 
 PAGEVEC_SIZE = 15
 """pages per batch (31 from Linux 6.11 on)"""
@@ -174,6 +177,20 @@ def _emptied(batch: list[int]) -> list[int]:
 def _drain_lru_add(memcg: MemCgroup) -> None:
     lruvec = memcg.lruvec
     folios, folio_of = lruvec.folios, lruvec.folio_of
+    batch = memcg.batches.lru_add
+    folio = folios[folio_of[batch[0]]]
+    assert folio is not None
+    first, n = batch[0] - folio.pfn, len(batch)
+    if (
+        folio.nr - first >= n
+        and batch == list(range(batch[0], batch[0] + n))
+        and not folio.state[first : first + n].translate(None, _NEW)
+    ):
+        # The rest of a readahead, as most batches are: neighbours that are still in the cache, and inactive.
+        lruvec.add_run(batch[0], n, INACTIVE)
+        folio.more[first : first + n] = folio.more[first : first + n].translate(_LISTED)
+        batch.clear()
+        return
     inactive: list[int] = []
     active: list[int] = []
     left: list[tuple[Folio, int]] = []

@@ -365,3 +365,18 @@ def test_readahead_in_runs_and_page_by_page_make_the_same_lists(
             )
         )
     assert lists[0] == lists[1]
+
+
+def test_a_batch_is_a_run_only_if_its_pages_are_neighbours() -> None:
+    fs = ToyFs(new_cache())
+    f, g = fs.create("f", 0), fs.create("g", 0)
+    for mapping, index in ((f, 0), (g, 0), (f, 1)):
+        drive(fp.generic_perform_write(fp.File(mapping), index * PAGE_SIZE, b"x"))
+    memcg, last = fs.cache.memcg, f.pages[1]
+    assert memcg.batches.forget(last.folio.pfn + last.off), "as if it were freed"
+    fp.lru_add_drain(memcg)
+    assert list(memcg.lruvec.inactive) == [f.pages[0], g.pages[0]]
+    memcg.batches.lru_add.append(last.folio.pfn + last.off)
+    fp.lru_add_drain(memcg)
+    assert list(memcg.lruvec.inactive) == [f.pages[0], g.pages[0], last]
+    fp.check_cache(fs.cache)

@@ -72,8 +72,14 @@ def test_names_are_unique_within_their_group() -> None:
 
 def test_ratio_is_always_beside_over_ours() -> None:
     row = make_row(SAMPLE, [4.0, 2.0, 3.0], [6.0, 6.0, 12.0])
-    assert (row.ours, row.beside, row.ratio, row.ok) == (3.0, 6.0, 2.0, True)
+    assert (row.ours, row.beside, row.ratio, row.ok) == (3.0, 6.0, 3.0, True)
     assert row.spread == pytest.approx(1.25 / 2 / 3)  # of the rounds' ratios 1.5, 3, 4
+
+
+def test_a_machine_that_becomes_slower_half_way_changes_no_ratio() -> None:
+    ours, beside = [2.0, 2.0, 3.0, 2.0, 3.0, 3.0, 3.0], [1.0, 1.0, 1.5, 1.0, 1.0, 1.5, 1.0]
+    row = make_row(SAMPLE, ours, beside)
+    assert (row.ours, row.beside, row.ratio) == (3.0, 1.0, 0.5)
 
 
 def test_an_upper_bound_is_a_limit_over_ours() -> None:

@@ -1,8 +1,8 @@
 """Interleaved rounds on a chosen processor.
 
 The machine's mood changes from second to second: its clock rate, its other tenants. So the two sides take turns, each
-goes first every other time, and what counts is the ratio of their medians. Costs of work in one thread are processor
-time: what the scheduler gives to others meanwhile is nobody's cost.
+goes first every other time, and what counts is the median of the rounds' ratios. Costs of work in one thread are
+processor time: what the scheduler gives to others meanwhile is nobody's cost.
 """
 
 from __future__ import annotations

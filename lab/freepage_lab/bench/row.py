@@ -75,9 +75,11 @@ class Bench:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """The figures of one bench. ``ours`` and ``beside`` are medians, ``ratio`` is theirs.
+    """The figures of one bench: medians of the rounds' costs, and of their ratios.
 
-    ``spread`` is half the interquartile range of the rounds' own ratios, as a part of their median.
+    ``ratio`` is not the quotient of the other two: a machine that goes slower from the third of seven rounds on would
+    show one side's median from before and the other's from after. ``spread`` is half the interquartile range of the
+    rounds' ratios, as a part of their median.
     """
 
     group: str
@@ -103,7 +105,8 @@ def make_row(bench: Bench, ours: Sequence[float], beside: Sequence[float]) -> Ro
     least = 1e-9 if limit is None else limit / 1000
     costs = [max(cost, least) for cost in ours]
     peers = [limit] * len(costs) if limit is not None else [cost * bench.allowed for cost in beside]
-    ratio = statistics.median(peers) / statistics.median(costs)
+    ratios = [peer / cost for peer, cost in zip(peers, costs, strict=True)]
+    ratio = statistics.median(ratios)
     return Row(
         bench.group,
         bench.name,
@@ -114,7 +117,7 @@ def make_row(bench: Bench, ours: Sequence[float], beside: Sequence[float]) -> Ro
         ratio,
         bench.floor,
         ratio >= bench.floor,
-        _spread([peer / cost for peer, cost in zip(peers, costs, strict=True)]),
+        _spread(ratios),
         len(costs),
     )
 

@@ -71,10 +71,7 @@ def split_read(request: bytes) -> tuple[User, int, int] | None:
     None for a ReadRequest that is not as ``encode_read`` writes it: `decode_read` reads or refuses it.
     """
     parts = _split_range(request)
-    if parts is None or parts[4] != len(request):
-        return None
-    user, _, offset, count, _ = parts
-    return user, offset, count
+    return None if parts is None or parts[4] != len(request) else (parts[0], parts[2], parts[3])
 
 
 def _split_range(request: bytes) -> tuple[User, int, int, int, int] | None:
@@ -142,9 +139,9 @@ def _encode_counts(count: int, eof: bool, length: int) -> bytes:
 def encode_read_res(r: nfs3.ReadRes) -> bytes:
     """A ReadResponse; copies the data once, or not at all if the message they are kept in is this one."""
     if r.status is NfsStat3.OK and r.count:
-        head = _encoded_attributes(r.attributes) + _encode_counts(r.count, r.eof, len(r.data))
+        head = _encoded_attributes(r.attributes) + _encode_counts(r.count, r.eof, r.count)
         kept = r.message
-        if kept is not None and len(kept) == len(head) + len(r.data) and kept.startswith(head):
+        if kept is not None and kept.startswith(head) and len(kept) == len(head) + r.count:
             return kept
         return b"".join((head, r.data))
     m = nfs_pb.ReadResponse(status=r.status.value, count=r.count, eof=r.eof)  # type: ignore[arg-type]

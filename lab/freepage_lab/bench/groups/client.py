@@ -169,7 +169,7 @@ def cpu_us(
 @contextmanager
 def _uncached(plan: Plan) -> Iterator[Sides]:
     piece = 256 << 10
-    calls = plan.size(256, 8)
+    calls = plan.size(1024, 8)  # readahead needs some ten READs to come up to its depth
     options = f"rsize={piece},read_ahead_kb={DEPTH * piece >> 10},actimeo=3600"
     with rig(plan, calls * piece, options) as (client, run):
 

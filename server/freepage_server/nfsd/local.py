@@ -34,6 +34,9 @@ LOCK_POLL_S = 0.1
 
 FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE = 1, 2
 
+_PLACES = (b"", b".", b"..")
+"""What a path may end in that is no name of an entry (LAST_DOT and LAST_DOTDOT; the root has none here)."""
+
 _FORMATS = {
     FType3.REG: stat_bits.S_IFREG,
     FType3.DIR: stat_bits.S_IFDIR,
@@ -174,12 +177,22 @@ class LocalTask:
         return at[-1]
 
     def _parent(self, path: Path) -> tuple[Fh, bytes]:
-        """The directory and the last name, for operations on names."""
-        raw = os.fsencode(path).rstrip(b"/")
-        head, _, name = raw.rpartition(b"/")
-        if not name:
-            raise error(errno.EEXIST if os.fsencode(path) else errno.ENOENT)
-        return (self._walk(head) if head.strip(b"/") else self._root()), name
+        """The directory and the last name: ``.`` or ``..`` if the path ends so, empty for the root."""
+        raw = os.fsencode(path)
+        if not raw:
+            raise error(errno.ENOENT)
+        head, _, name = raw.rstrip(b"/").rpartition(b"/")
+        directory = self._walk(head) if head.strip(b"/") else self._root()
+        if name in _PLACES:
+            directory.require_directory()
+        return directory, name
+
+    def _new(self, path: Path) -> tuple[Fh, bytes]:
+        """The directory and the name of what is to be made. Raises EEXIST for a place (fs/namei.c:filename_create)."""
+        directory, name = self._parent(path)
+        if name in _PLACES:
+            raise error(errno.EEXIST)
+        return directory, name
 
     def _dangling(self, directory: Fh, name: bytes) -> bytes | None:
         """Where the symbolic link of that name points; None if there is none."""
@@ -206,6 +219,8 @@ class LocalTask:
                 if flags & os.O_EXCL:
                     raise error(errno.EEXIST)
             except FileNotFoundError:
+                if name in _PLACES:
+                    raise
                 if (to := self._dangling(directory, name)) is not None:
                     here = b"" if to.startswith(b"/") else os.fsencode(path).rpartition(b"/")[0] + b"/"
                     return await self.open(here + to, flags, mode)
@@ -424,27 +439,31 @@ class LocalTask:
     # --- names ----------------------------------------------------------------------------------------------------
 
     async def mkdir(self, path: Path, mode: int = 0o755) -> None:
-        fh, name = self._parent(path)
+        fh, name = self._new(path)
         await self._vfs.mkdir(fh, name, Sattr3(mode=mode), self.cred)
 
     async def rmdir(self, path: Path) -> None:
         fh, name = self._parent(path)
+        if name in _PLACES:
+            raise error(errno.EINVAL if name == b"." else errno.ENOTEMPTY)
         await self._vfs.rmdir(fh, name, self.cred)
 
     async def unlink(self, path: Path) -> None:
         fh, name = self._parent(path)
+        if name in _PLACES:
+            raise error(errno.EISDIR)
         await self._vfs.unlink(fh, name, self.cred)
 
     async def readlink(self, path: Path) -> bytes:
         return self._vfs.readlink(self._walk(path, follow=False))
 
     async def symlink(self, target: Path, path: Path) -> None:
-        fh, name = self._parent(path)
+        fh, name = self._new(path)
         await self._vfs.symlink(fh, name, os.fsencode(target), Sattr3(), self.cred)
 
     async def link(self, path: Path, to: Path) -> None:
         target = self._walk(path, follow=False)
-        fh, name = self._parent(to)
+        fh, name = self._new(to)
         if target.attributes().type is FType3.DIR:
             with contextlib.suppress(FileNotFoundError):
                 self._vfs.lookup(fh, name, self.cred)
@@ -455,10 +474,16 @@ class LocalTask:
     async def rename(self, path: Path, to: Path) -> None:
         fh, name = self._parent(path)
         to_fh, to_name = self._parent(to)
+        if {name, to_name} & {b".", b".."}:
+            raise error(errno.EBUSY)
+        if not name:
+            raise error(errno.EINVAL)  # below itself, wherever that is
+        if not to_name:
+            raise error(errno.ENOTEMPTY)  # what is moved is in it
         await self._vfs.rename(fh, name, to_fh, to_name, self.cred)
 
     async def mknod(self, path: Path, mode: int, device: int = 0) -> None:
-        fh, name = self._parent(path)
+        fh, name = self._new(path)
         kind = {value: key for key, value in _FORMATS.items()}.get(stat_bits.S_IFMT(mode), FType3.REG)
         if kind is FType3.REG:
             await self._vfs.create(fh, name, CreateMode3.GUARDED, Sattr3(mode=mode & 0o7777), b"", self.cred)

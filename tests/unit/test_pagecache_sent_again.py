@@ -72,9 +72,12 @@ def test_no_folio_is_larger_than_folios_are() -> None:
     ),
     cuts,
     st.integers(0, 16),
+    st.sampled_from([None, 24]),
 )
-def test_contents_that_moved_are_the_same(steps: list[tuple[str, int, int]], sent_at: tuple[int, int], ra: int) -> None:
-    fs = RunFs(new_cache(), ra_pages=ra, io_pages=16)
+def test_contents_that_moved_are_the_same(
+    steps: list[tuple[str, int, int]], sent_at: tuple[int, int], ra: int, limit: int | None
+) -> None:
+    fs = RunFs(new_cache(limit), ra_pages=ra, io_pages=16)
     mapping = create(fs)
     host, cache = mapping.host, fs.cache
     assert isinstance(host, ToyInode)

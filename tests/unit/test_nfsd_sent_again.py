@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import itertools
+import logging
 import os
 import random
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 
 from freepage_proto.convert import METHODS
@@ -26,13 +28,20 @@ P = Procedure
 
 
 class Peer:
-    """What gRPC tells about who calls."""
+    """What gRPC tells about who calls, and what it is told when a call fails."""
 
     def __init__(self, name: str = "ipv4:127.0.0.1:700") -> None:
         self._name = name
 
     def peer(self) -> str:
         return self._name
+
+    async def abort(self, code: grpc.StatusCode, details: str) -> None:
+        raise Aborted(code, details)
+
+
+class Aborted(Exception):
+    pass
 
 
 class Door:
@@ -161,6 +170,44 @@ def test_whatever_happens_a_read_brings_what_is_in_the_file(kind: str, seed: int
                 await rig.server.files.replace_pages(rig.export, rig.server.handles.decode(f)[1], 0, 3)
         assert same > 5 or kind == "directory", "a file's own timestamps may be too fresh to be trusted"
         rig.check()
+        rig.close()
+
+    asyncio.run(story())
+
+
+def test_a_read_that_is_answered_at_once_is_told_as_others_are(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def story() -> None:
+        rig = Rig("memory", tmp_path)
+        f = await a_file(rig, bytes(PIECE))
+        door = Door(rig)
+        await door.read(f, 0, PIECE)
+        with caplog.at_level(logging.DEBUG, logger="freepage_server.io.service"):
+            await door.read(f, 0, PIECE)
+            await rig.server.drop_caches()
+            await door.read(f, 0, PIECE)
+        told = [(r.message, r.freepage_fields) for r in caplog.records if "service" in r.name]  # type: ignore[attr-defined]
+        assert [message for message, _ in told] == ["call", "call"]
+        at_once, called = ({k: v for k, v in each.items() if k not in ("xid", "ms")} for _, each in told)
+        assert at_once == called == {"procedure": "READ", "client": "A", "peer": "x", "status": "OK"}
+        rig.close()
+
+    asyncio.run(story())
+
+
+def test_a_bug_on_the_short_way_is_told_as_others_are(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async def story() -> None:
+        rig = Rig("memory", tmp_path)
+        f = await a_file(rig, bytes(PIECE))
+        door = Door(rig)
+        rig.server.reader = lambda *args: 1 // 0  # type: ignore[method-assign,assignment]
+        with pytest.raises(Aborted, match=r"INTERNAL.*internal error, request r000001"):
+            await door.read(f, 0, PIECE)
+        (record,) = [r for r in caplog.records if r.exc_info]
+        named = record.freepage_fields  # type: ignore[attr-defined]
+        assert (named["procedure"], named["client"], named["xid"]) == ("READ", "A", "00000007")
+        assert (door.stats.received, door.stats.failed) == (1, 1)
         rig.close()
 
     asyncio.run(story())

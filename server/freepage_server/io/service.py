@@ -15,6 +15,7 @@ import asyncio
 import itertools
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any, NoReturn, Protocol
@@ -204,8 +205,7 @@ class NfsService:
             if status and status in _OUR_FAULT:
                 self._warn(procedure, header, status, context.peer())
             elif log.isEnabledFor(logging.DEBUG):
-                named = _named(procedure, header, context.peer())
-                log.debug("call", extra=fields(**named, status=getattr(status, "name", "OK"), ms=_ms(elapsed_s)))
+                _log_call(procedure, header, context.peer(), getattr(status, "name", "OK"), elapsed_s)
             return reply
 
         return answer
@@ -216,13 +216,20 @@ class NfsService:
         try:
             reply = self._read_nowait(request, context.peer)
         except Exception as error:
-            self._of_read.failed += 1
             self._of_read.received += 1
-            await self._refuse(context, READ, None, error)
+            self._of_read.failed += 1
+            header = None
+            with suppress(RpcGarbageArgs):
+                header, _ = READ.decode_call(request)
+            await self._refuse(context, READ, header, error)
         if reply is None:
             return await self._wait_for_read(request, context)
         self._of_read.received += 1
-        self._of_read.latency.observe(monotonic() - start_s)
+        elapsed_s = monotonic() - start_s
+        self._of_read.latency.observe(elapsed_s)
+        if log.isEnabledFor(logging.DEBUG):
+            header, _ = READ.decode_call(request)
+            _log_call(Procedure.READ, header, context.peer(), "OK", elapsed_s)
         return reply
 
     def _read_nowait(self, request: bytes, peer: Callable[[], str]) -> bytes | None:
@@ -345,6 +352,10 @@ class NfsService:
         )
         await context.abort(grpc.StatusCode.INTERNAL, f"internal error, request {request_id}")
         raise AssertionError("abort raises")
+
+
+def _log_call(procedure: Procedure, header: CallHeader, peer: str, status: str, elapsed_s: float) -> None:
+    log.debug("call", extra=fields(**_named(procedure, header, peer), status=status, ms=_ms(elapsed_s)))
 
 
 def _named(procedure: Procedure, header: CallHeader | None, peer: str | None = None) -> dict[str, object]:

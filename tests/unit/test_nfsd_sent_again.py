@@ -15,6 +15,7 @@ from typing import Any
 import grpc
 import pytest
 
+from freepage import lru_add_drain
 from freepage_proto.convert import METHODS
 from freepage_proto.nfs3 import FileHandle, NfsStat3, ReadArgs, ReadRes, Sattr3, SetattrArgs
 from freepage_proto.rpc import AuthSys, CallHeader, Procedure
@@ -120,6 +121,38 @@ def test_a_second_read_is_answered_with_the_first_one_s_message(kind: str, tmp_p
         stranger = AuthSys(4242, 4242, (), "stranger")
         assert decoded(await door.read(f, PIECE, PIECE, stranger)).status is NfsStat3.ACCES
         rig.check()
+        rig.close()
+
+    asyncio.run(story())
+
+
+def test_a_reader_whose_file_was_forgotten_is_met_again(tmp_path: Path) -> None:
+    async def story() -> None:
+        rig = Rig("memory", tmp_path)
+        f = await a_file(rig, bytes(PIECE))
+        door = Door(rig)
+        for _ in range(3):
+            await door.read(f, 0, PIECE)
+        lru_add_drain(rig.server.cache.memcg)
+        await rig.server.drop_caches(3)
+        assert not rig.server.files._inodes
+        _, kept, again = [await door.read(f, 0, PIECE) for _ in range(3)]
+        assert again is kept
+        rig.close()
+
+    asyncio.run(story())
+
+
+def test_pages_that_may_be_older_than_they_look_are_not_sent_at_once(tmp_path: Path) -> None:
+    async def story() -> None:
+        rig = Rig("memory", tmp_path)
+        f = await a_file(rig, bytes(PIECE))
+        header, args = CallHeader("A", 1, 1, ME), ReadArgs(f, 0, PIECE)
+        await rig.call(P.READ, args)
+        assert rig.read_nowait(header, args) is not None
+        (inode,) = rig.server.files._inodes.values()
+        inode.racy_until_ns = 1
+        assert rig.read_nowait(header, args) is None
         rig.close()
 
     asyncio.run(story())

@@ -60,6 +60,20 @@ def test_no_folio_is_larger_than_folios_are() -> None:
     assert folios_of(mapping) == [(0, 256), (256, 256), (512, 88)]
 
 
+def test_a_folio_that_is_read_often_is_counted_and_marked_each_time() -> None:
+    fs = RunFs(new_cache(), ra_pages=64, io_pages=16)
+    mapping = fs.create("f", 16 * PAGE_SIZE)
+    fp.force_page_cache_readahead(fp.File(mapping), 0, 16)
+    fp.lru_add_drain(fs.cache.memcg)
+    for times in range(1, 5):
+        file = fp.File(mapping)
+        folio = fp.read_folio_nowait(file, 0, 16 * PAGE_SIZE)
+        assert folio is mapping.pages[0].folio
+        assert (fs.cache.hits, file.ra.prev_pos) == (times * 16, 16 * PAGE_SIZE)
+        fp.lru_add_drain(fs.cache.memcg)
+        assert all(page.active == (times > 1) for page in mapping.pages.values())
+
+
 @given(
     st.lists(
         st.one_of(

@@ -358,15 +358,16 @@ def test_what_speed_is_measured_against_says_the_same(
 def test_data_kept_in_a_message_are_sent_in_it_if_it_is_the_one(
     result: nfs3.ReadRes, other: nfs3.ReadRes, head: bytes
 ) -> None:
-    data = bytes(result.data)
+    result, data = dataclasses.replace(result, status=nfs3.NfsStat3.OK), bytes(result.data)
     encode = METHODS[P.READ].encode_reply
     encoded = encode(dataclasses.replace(result, message=None))
     again = encode(dataclasses.replace(result, message=encoded))
     assert again == encoded
-    if result.status is nfs3.NfsStat3.OK and data:
+    if data:
         assert again is encoded
     elsewhere = encode(dataclasses.replace(other, data=data, count=len(data), message=None))
-    for kept in (elsewhere, head + data, encoded[1:], b"\x00" + encoded[1:]):
+    longer = encoded[: len(encoded) - len(data)] + b"\x01" + data
+    for kept in (elsewhere, head + data, encoded[1:], b"\x00" + encoded[1:], longer):
         assert encode(dataclasses.replace(result, message=kept)) == encoded
 
 

@@ -163,21 +163,13 @@ def read_folio_nowait(file: File, pos: int, count: int) -> Folio | None:
     They begin at its `data_at`, as its first page does. None, and nothing is marked, where they are not all that the
     buffer has from there on, or cannot be read at once.
     """
-    mapping = file.mapping
-    folio = mapping.pages.load(pos >> PAGE_SHIFT)
-    if folio is None or folio.data is None or folio.buffers is not None or folio.index << PAGE_SHIFT != pos:
+    folio = file.mapping.pages.load(pos >> PAGE_SHIFT)
+    if folio is None or folio.data is None or folio.index << PAGE_SHIFT != pos:
         return None
-    nr, end = folio.nr, pos + count
-    if end > mapping.host.i_size:
-        end = mapping.host.i_size
-    if nr == 1 or not end - pos == nr << PAGE_SHIFT == len(folio.data) - folio.data_at:
+    end = min(pos + count, file.mapping.host.i_size)
+    if folio.nr == 1 or not end - pos == folio.nr << PAGE_SHIFT == len(folio.data) - folio.data_at:
         return None
-    states = folio.state
-    if states[0] & LOOKED_AT != HOT or states.count(states[0]) != nr:
-        return None if _in_folio(file, folio, pos, end) < 0 else folio
-    mapping.cache.hits += nr
-    file.ra.prev_pos = end
-    return folio
+    return None if _in_folio(file, folio, pos, end) < 0 else folio
 
 
 def _readable_runs(mapping: AddressSpace, pos: int, end: int) -> tuple[list[tuple[Folio, int, int]], int]:

@@ -149,7 +149,6 @@ class NfsServer:
             max_payload=max_payload,
             wcc_on_write=wcc_on_write,
         )
-        self._max_payload = max_payload
         self._boot_instances: dict[str, list[int]] = {}
         self._last_pid = 0
         self._served = {
@@ -272,7 +271,7 @@ class NfsServer:
         inode = self.files.cached(fh.export, fh.key)
         if inode is None:
             return None
-        max_read = min(self._max_payload, fh.export.max_read)
+        max_read = min(self._nfs3.max_payload, fh.export.max_read)
         stats = self.stats.by_procedure[Procedure.READ]
         return Reader(self.files, inode.file_for(cred), max_read, stats, lasting=not fh.export.clients)
 
